@@ -1,0 +1,325 @@
+"""All that the author of a check must read: what a check is given, and what it gives back.
+
+A check is a module with `INFO`, `Params`, a pure `measure(subject, params, seed)` and `CHECK`.
+It measures and never judges: the target comes from the user, the engine compares.
+`checks/README.md` shows the seven steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+    from matplotlib.axes import Axes
+
+
+class NotApplicable(Exception):  # noqa: N818 - not an error: an outcome with its reason
+    """Raised by a check that cannot measure this subject; its message is the outcome's sentence."""
+
+
+class Task(StrEnum):
+    """What the assessed model does."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the model chooses among classes."""
+        return self is not Task.REGRESSION
+
+
+class Need(StrEnum):
+    """What a check needs of a subject; the engine refuses the check when it is not offered."""
+
+    TEST = "test"
+    TRAIN = "train"
+    PROBABILITIES = "probabilities"
+    SENSITIVE = "sensitive"
+    QUERY = "query"
+    GRADIENTS = "gradients"
+
+
+class Better(StrEnum):
+    """Which direction of a metric is the good one."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+    NONE = "none"
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"found {value}, wanted a finite number")
+    return value
+
+
+Number = Annotated[float, AfterValidator(_finite)]
+Cell = str | bool | int | Number | None
+
+
+class Frozen(BaseModel):
+    """Base of every value that is written to disk: immutable, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Params(Frozen):
+    """Base of a check's parameters: what the user may set, with defaults and bounds."""
+
+
+class Metric(Frozen):
+    """One number with its interval.
+
+    Attributes:
+        name: Field's standard name, snake_case; what a target refers to.
+        value: Point estimate, in `unit`.
+        low: Lower end of the interval at `confidence`; None when none can be given.
+        high: Upper end of the interval.
+        confidence: Coverage the interval aims at, for instance 0.95.
+        unit: "1" for a pure number or share, else the unit in words.
+        n: Number of samples behind the value.
+        better: Which direction is good.
+        method: How value and interval were got.
+        primary: Whether a target without a named metric means this one.
+    """
+
+    name: str
+    value: Number
+    low: Number | None = None
+    high: Number | None = None
+    confidence: float | None = Field(default=None, gt=0, lt=1)
+    unit: str = "1"
+    n: int = Field(ge=0)
+    better: Better
+    method: str
+    primary: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Metric:
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"{self.name}: an interval needs both ends")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"{self.name}: low {self.low} lies above high {self.high}")
+        return self
+
+
+class Series(Frozen):
+    """Columns of equal length, made to be plotted: a curve, a distribution."""
+
+    name: str
+    title: str
+    columns: Mapping[str, tuple[Number | None, ...]]
+
+    @model_validator(mode="after")
+    def _equal_lengths(self) -> Series:
+        if len({len(column) for column in self.columns.values()}) > 1:
+            raise ValueError(f"series {self.name}: columns differ in length")
+        return self
+
+
+class Table(Frozen):
+    """A small table of findings, one tuple a row."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+class Result(Frozen):
+    """What `measure` returns: numbers and what must be said beside them, no verdict.
+
+    Attributes:
+        metrics: At least one; at most one is primary.
+        series: Data of the plot.
+        tables: Findings by group, class or layer.
+        remarks: Facts of this run a reader must know (groups too small, columns held fixed).
+        doubt: Why these numbers must not be judged, or None; turns any verdict inconclusive.
+    """
+
+    metrics: tuple[Metric, ...]
+    series: tuple[Series, ...] = ()
+    tables: tuple[Table, ...] = ()
+    remarks: tuple[str, ...] = ()
+    doubt: str | None = None
+
+    @model_validator(mode="after")
+    def _names(self) -> Result:
+        names = [metric.name for metric in self.metrics]
+        if len(set(names)) < len(names):
+            raise ValueError(f"metric names repeat: {names}")
+        if sum(metric.primary for metric in self.metrics) > 1:
+            raise ValueError("more than one primary metric")
+        return self
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name.
+
+        Raises:
+            KeyError: No metric has this name.
+        """
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of the data, rows in the order they were loaded.
+
+    Attributes:
+        name: "train" or "test".
+        labels: (n,) int64 index into `Subject.classes`, or float64 for regression.
+        sha256: Digest of features, labels and attributes.
+        features: (n, ...) as the model takes them; None for a table of predictions.
+        feature_names: Column names of a table of features, else empty.
+        attributes: (n, k) sensitive attributes, one column each; None when none were named.
+    """
+
+    name: str
+    labels: np.ndarray
+    sha256: str
+    features: np.ndarray | None = None
+    feature_names: tuple[str, ...] = ()
+    attributes: pd.DataFrame | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+
+class Subject(Protocol):
+    """What is assessed: a model with its data, or a table of its predictions.
+
+    Models are in eval mode on `device`; every method is deterministic.
+    """
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in index order; empty for regression. A binary task's positive class is the last."""
+
+    @property
+    def device(self) -> str:
+        """Torch's name of the device, for instance "cpu" or "cuda:0"."""
+
+    @property
+    def splits(self) -> Mapping[str, Split]:
+        """The data by name: always "test", perhaps "train"."""
+
+    @property
+    def offers(self) -> frozenset[Need]:
+        """What checks may ask of this subject."""
+
+    def scores(self, split: str) -> np.ndarray:
+        """(n, C) float64 class probabilities, or (n,) float64 predicted values for regression.
+
+        Raises:
+            NotApplicable: Only hard predictions are known.
+        """
+
+    def predictions(self, split: str) -> np.ndarray:
+        """(n,) int64 predicted class index, or float64 predicted value."""
+
+    def query(self, features: np.ndarray) -> np.ndarray:
+        """Predictions, as `predictions` gives them, for new inputs (n, ...).
+
+        Raises:
+            NotApplicable: The model itself is not at hand.
+        """
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The PyTorch module itself.
+
+        Raises:
+            NotApplicable: The subject is not a PyTorch module.
+        """
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(n, C) logits of the module, differentiable in `inputs`; a single sigmoid output z gives (0, z).
+
+        For regression the (n,) output. `inputs` are (n, ...) on `device`, in the module's dtype.
+
+        Raises:
+            NotApplicable: The subject is not a PyTorch module.
+        """
+
+    def tensors(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs (n, ...) in the module's dtype and labels (n,) of a split, on `device`.
+
+        Raises:
+            NotApplicable: The subject is not a PyTorch module.
+        """
+
+
+class CheckInfo(Frozen):
+    """What a check is, in words; every field is shown to users.
+
+    Attributes:
+        id: "area.name": also its path, its test's name and its anchor in the documentation.
+        version: Changes whenever the same input may give another number.
+        title: Wording for a report, without a full stop.
+        measures: What is measured, one to three sentences.
+        unit: Unit of the primary metric.
+        needs: What a subject must offer.
+        tasks: Tasks it can measure.
+        limits: What a good value does not show.
+        remedy: What to do about a bad value.
+        source: Paper with equation number, or standard.
+        requirements: Catalog ids it is evidence for.
+    """
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")
+    version: str
+    title: str
+    measures: str
+    unit: str
+    needs: frozenset[Need]
+    tasks: frozenset[Task]
+    limits: tuple[str, ...] = Field(min_length=1)
+    remedy: str
+    source: str
+    requirements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check as the engine sees it; what the entry point group `assessor.checks` offers.
+
+    Attributes:
+        info: What it is.
+        params: Class of its parameters.
+        measure: Pure: no files, no clock, no global seed, no threshold.
+        plot: Draws the result on matplotlib axes, or None.
+    """
+
+    info: CheckInfo
+    params: type[Params]
+    measure: Callable[[Subject, Any, int], Result]
+    plot: Callable[[Result, Axes], None] | None = field(default=None)
+
+    @property
+    def id(self) -> str:
+        """The check's id."""
+        return self.info.id
+
+    def params_schema(self) -> dict[str, JsonValue]:
+        """JSON Schema of the parameters."""
+        return self.params.model_json_schema()

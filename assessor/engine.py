@@ -1,0 +1,255 @@
+"""Running checks: plan, refuse what does not apply, measure, judge, describe how it can be measured again.
+
+The engine knows no check by name and writes no files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from assessor.canonical import canonical_json, sha256_hex
+from assessor.contract import Check, Need, NotApplicable, Params, Result, Subject
+from assessor.model import (
+    CheckRun,
+    CodeRecord,
+    Environment,
+    JudgedTarget,
+    Outcome,
+    SplitDigest,
+    Status,
+    SubjectRecord,
+)
+from assessor.verdicts import judge
+
+PACKAGES = ("ai-assessor", "numpy", "pandas", "scipy", "scikit-learn", "torch")
+
+REASONS: Mapping[Need, str] = {
+    Need.TEST: "test data (target.data.test)",
+    Need.TRAIN: "training data (target.data.train)",
+    Need.PROBABILITIES: "class probabilities or scores",
+    Need.SENSITIVE: "sensitive attributes (target.data.test sensitive: [...], or a third item of the loaded data)",
+    Need.QUERY: "the model itself, to ask it for new inputs",
+    Need.GRADIENTS: "a PyTorch module, for its gradients",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One check to run on one subject.
+
+    Attributes:
+        check: The check.
+        params: Its validated parameters.
+        target: What to judge against, or None.
+        seed: Seed of all its randomness.
+        requirements: Requirements it is evidence for: its own and those the catalog binds.
+    """
+
+    check: Check
+    params: Params
+    target: JudgedTarget | None
+    seed: int
+    requirements: tuple[str, ...]
+
+
+def subject_record(subject: Subject, kind: str, model_sha256: str | None) -> SubjectRecord:
+    """Digests of what is measured."""
+    data = {name: SplitDigest(sha256=split.sha256, n=split.n) for name, split in sorted(subject.splits.items())}
+    return SubjectRecord(kind=kind, model_sha256=model_sha256, data=data)
+
+
+def key_of(job: Job, record: SubjectRecord, device: str) -> str:
+    """Digest of everything a measurement depends on: equal keys mean that it need not be made again."""
+    parts = {
+        "check": job.check.id,
+        "version": job.check.info.version,
+        "code": code_record(job.check).sha256,
+        "params": job.params.model_dump(mode="json"),
+        "seed": job.seed,
+        "subject": record.model_dump(mode="json"),
+        "environment": environment(device).model_dump(mode="json"),
+    }
+    return sha256_hex(canonical_json(parts))
+
+
+def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
+    """Measure and judge.
+
+    Args:
+        job: What to run.
+        subject: On what.
+        record: Its digests.
+
+    Returns:
+        The run; a check that cannot measure ends as not_applicable or error with its reason.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    _reset_peak_memory(subject.device)
+    result: Result | None = None
+    try:
+        refusal = _refusal(job.check, subject)
+        if refusal:
+            raise NotApplicable(refusal)
+        with fixed_randomness(job.seed):
+            result = job.check.measure(subject, job.params, job.seed)
+        outcome = judge(result, job.target)
+    except NotApplicable as reason:
+        outcome = Outcome(status=Status.NOT_APPLICABLE, sentence=str(reason) or "not applicable")
+    except Exception as fault:  # whatever a check or the user's model raises is this check's outcome, never a pass
+        outcome = Outcome(status=Status.ERROR, sentence=_told(fault))
+        result = None
+    return CheckRun(
+        check=job.check.id,
+        check_version=job.check.info.version,
+        title=job.check.info.title,
+        requirements=job.requirements,
+        outcome=outcome,
+        target=job.target,
+        **(_contents(result) if result else {}),
+        limits=job.check.info.limits,
+        params=job.params.model_dump(mode="json"),
+        seed=job.seed,
+        subject=record,
+        environment=environment(subject.device),
+        code=code_record(job.check),
+        key=key_of(job, record, subject.device),
+        started=started,
+        seconds=round(time.perf_counter() - clock, 3),
+        peak_memory_bytes=_peak_memory(subject.device),
+    )
+
+
+def _contents(result: Result) -> dict[str, object]:
+    return {name: getattr(result, name) for name in type(result).model_fields}
+
+
+def rejudge(run: CheckRun, job: Job) -> CheckRun:
+    """The same measurement against the job's target; nothing is measured again."""
+    outcome = judge(run.result, job.target) if run.result else run.outcome
+    changed = {"outcome": outcome, "target": job.target, "requirements": job.requirements, "started": datetime.now(UTC)}
+    return run.model_copy(update=changed)
+
+
+def is_same(run: CheckRun, job: Job) -> bool:
+    """Whether a stored run already says what this job would: target and requirements included."""
+    return run.target == job.target and run.requirements == job.requirements
+
+
+def _refusal(check: Check, subject: Subject) -> str | None:
+    if subject.task not in check.info.tasks:
+        tasks = ", ".join(sorted(check.info.tasks))
+        return f"measures {tasks} tasks, and this is a {subject.task} task"
+    missing = sorted(check.info.needs - subject.offers)
+    return f"needs {' and '.join(REASONS[need] for need in missing)}" if missing else None
+
+
+def _told(fault: Exception) -> str:
+    text = " ".join(str(fault).split())
+    return f"{type(fault).__name__}: {text[:500]}" if text else type(fault).__name__
+
+
+@contextmanager
+def fixed_randomness(seed: int) -> Iterator[None]:
+    """Seed numpy's and torch's global generators for a while: users' models may draw from them."""
+    import numpy as np
+
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    torch = sys.modules.get("torch")
+    try:
+        if torch is None:
+            yield
+        else:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                yield
+    finally:
+        np.random.set_state(state)
+
+
+def environment(device: str) -> Environment:
+    """Where this process measures."""
+    return Environment(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        packages=_versions(),
+        device=_device_name(device),
+        threads=_threads(),
+    )
+
+
+@lru_cache(maxsize=1)
+def _versions() -> Mapping[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _device_name(device: str) -> str:
+    torch = sys.modules.get("torch")
+    if torch is not None and device.startswith("cuda"):
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return device
+
+
+def _threads() -> int:
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch is not None else 1
+
+
+def _reset_peak_memory(device: str) -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_memory(device: str) -> int:
+    """Most bytes the device had allocated, or on CPU the most this process ever held."""
+    torch = sys.modules.get("torch")
+    if torch is not None and device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def code_record(check: Check) -> CodeRecord:
+    """The package a check comes from and the digest of its sources."""
+    top = check.measure.__module__.partition(".")[0]
+    distribution = next(iter(importlib.metadata.packages_distributions().get(top, [])), None) or _builtin(top)
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        version = "unknown"
+    return CodeRecord(package=distribution, version=version, sha256=_source_digest(top))
+
+
+def _builtin(top: str) -> str:
+    """Editable installs hide which distribution a mapped folder belongs to."""
+    return "ai-assessor" if top == "assessor_checks" else top
+
+
+@lru_cache(maxsize=16)
+def _source_digest(top: str) -> str:
+    module = importlib.import_module(top)
+    sha = hashlib.sha256()
+    folders = [Path(folder) for folder in getattr(module, "__path__", [])]
+    sources = [path for folder in folders for path in sorted(folder.rglob("*.py"))] or [Path(str(module.__file__))]
+    for path in sources:
+        sha.update(f"{path.name}\n".encode())
+        sha.update(path.read_bytes())
+    return sha.hexdigest()

@@ -1,0 +1,136 @@
+"""The gate: policy and results to an exit code. It decides on our own results, never on an export of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+
+from assessor.contract import Frozen
+from assessor.model import Answer, Aspect, Catalog, CheckRun, Configuration, Level, Status, Waiver
+from assessor.verdicts import judged_against
+
+FORBIDDEN, CANNOT_JUDGE = 1, 3
+
+
+class Finding(Frozen):
+    """One thing the gate stopped at or let through by waiver."""
+
+    id: str
+    status: str
+    sentence: str
+
+
+class GateDecision(Frozen):
+    """What the gate decided.
+
+    Attributes:
+        exit_code: 0 open, 1 something the policy forbids, 3 something the policy asks for is missing.
+        blocking: What the policy forbids.
+        incomplete: What cannot be judged.
+        waived: Failures that a named person accepted.
+        passed: Check ids that passed or that nothing is asked of.
+    """
+
+    exit_code: int
+    blocking: tuple[Finding, ...]
+    incomplete: tuple[Finding, ...]
+    waived: tuple[Finding, ...]
+    passed: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The decision in one line."""
+        if self.exit_code == FORBIDDEN:
+            return f"closed: {len(self.blocking)} forbidden by the policy"
+        if self.exit_code == CANNOT_JUDGE:
+            return f"closed: {len(self.incomplete)} cannot be judged"
+        return "open" + (f", {len(self.waived)} waived" if self.waived else "")
+
+
+def decide(
+    configuration: Configuration,
+    catalog: Catalog,
+    answers: Mapping[str, Answer],
+    runs: Mapping[str, CheckRun],
+    *,
+    today: date,
+) -> GateDecision:
+    """Decide.
+
+    Args:
+        configuration: Policy and targets.
+        catalog: Which requirements there are.
+        answers: Answers by requirement id.
+        runs: Current results by check id.
+        today: Date at which waivers are looked at.
+
+    Returns:
+        The decision. What is forbidden goes before what is missing.
+    """
+    policy = configuration.policy
+    waivers = {waiver.id: waiver for waiver in policy.waivers}
+    blocking: list[Finding] = []
+    incomplete: list[Finding] = []
+    waived: list[Finding] = []
+    passed: list[str] = []
+    for check in sorted({*runs, *configuration.targets}):
+        if configuration.checks.get(check) is False:
+            continue
+        found, missing = _look(check, configuration, runs)
+        if found is None:
+            passed.append(check)
+        elif missing:
+            incomplete.append(found)
+        elif check in waivers:
+            (waived if waivers[check].until >= today else blocking).append(_with_waiver(found, waivers[check], today))
+        else:
+            blocking.append(found)
+    if not runs:
+        incomplete.append(Finding(id="results", status="missing", sentence="nothing was measured; assessor check run"))
+    incomplete += _unanswered(configuration, catalog, answers)
+    stops = bool(incomplete) and (policy.incomplete == "error" or not runs)
+    return GateDecision(
+        exit_code=FORBIDDEN if blocking else CANNOT_JUDGE if stops else 0,
+        blocking=tuple(blocking),
+        incomplete=tuple(incomplete),
+        waived=tuple(waived),
+        passed=tuple(passed),
+    )
+
+
+def _look(check: str, configuration: Configuration, runs: Mapping[str, CheckRun]) -> tuple[Finding | None, bool]:
+    """What is wrong with one check, and whether that is a lack rather than a failure."""
+    run, target = runs.get(check), configuration.targets.get(check)
+    if run is None:
+        return Finding(id=check, status="missing", sentence="has a target and no result; assessor check run"), True
+    if not judged_against(run, target):
+        sentence = "the target changed since it was judged; assessor check run judges again without measuring"
+        return Finding(id=check, status="outdated", sentence=sentence), True
+    status = run.outcome.status
+    if str(status) in configuration.policy.fail_on:
+        return Finding(id=check, status=status, sentence=run.outcome.sentence), False
+    if status is Status.ERROR or (target and status in {Status.INCONCLUSIVE, Status.NOT_APPLICABLE, Status.MEASURED}):
+        return Finding(id=check, status=status, sentence=run.outcome.sentence), True
+    if status is Status.FAIL:  # a policy may leave failures to people; they are shown all the same
+        return None, False
+    return None, False
+
+
+def _with_waiver(finding: Finding, waiver: Waiver, today: date) -> Finding:
+    state = "waived" if waiver.until >= today else "waiver expired"
+    note = f"{state}: {waiver.because} ({waiver.by}, until {waiver.until.isoformat()})"
+    return finding.model_copy(update={"sentence": f"{finding.sentence}; {note}"})
+
+
+def _unanswered(configuration: Configuration, catalog: Catalog, answers: Mapping[str, Answer]) -> list[Finding]:
+    wanted = configuration.policy.answers
+    if wanted == "none":
+        return []
+    needs = configuration.protection_needs
+    return [
+        Finding(id=item.id, status="unanswered", sentence=item.title)
+        for item in catalog.requirements
+        if item.id not in answers
+        and (wanted == "all" or item.aspect is Aspect.CRITERION)
+        and not ((need := needs.of(item.dimension)) is not None and need.level is Level.LOW)
+    ]

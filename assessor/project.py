@@ -1,0 +1,390 @@
+"""The assessment folder: read, written atomically, recovered after a kill.
+
+A change goes in three steps: new contents to `.assessor/pending/<sha256>`, one ledger line, renames into place.
+Killed before the line the change never was; killed after it the next opening finishes it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import JsonValue, RootModel, ValidationError
+
+from assessor import ledger, yamlfile
+from assessor.canonical import canonical_json, sha256_hex
+from assessor.errors import ConfigurationError, IntegrityError, UsageError, nearest
+from assessor.model import Answer, Answers, Catalog, CheckRun, Configuration, EvidenceRef
+
+CONFIGURATION = "assessor.yaml"
+LEDGER = "ledger.jsonl"
+INDEX = "results/index.json"
+LOCK_SECONDS = 30
+
+
+class _Index(RootModel[dict[str, str]]):
+    """results/index.json: the current run of every check."""
+
+
+class Project:
+    """One assessment folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a folder that holds assessor.yaml and finish what a killed process left.
+
+        Args:
+            folder: The folder.
+
+        Raises:
+            UsageError: It holds no assessor.yaml.
+        """
+        self.folder = folder
+        if not (folder / CONFIGURATION).is_file():
+            raise UsageError(f"{folder}: no {CONFIGURATION} here; start an assessment with  assessor init {folder}")
+        self._lock = FileLock(folder / ".assessor" / "lock", timeout=LOCK_SECONDS)
+        if any(self._pending.glob("*")) or not self._ledger_is_whole():
+            with self.lock():
+                pass
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Project:
+        """The project in `start`, or for None in the nearest parent of the working folder.
+
+        Args:
+            start: The folder itself.
+
+        Returns:
+            The project.
+
+        Raises:
+            UsageError: There is none.
+        """
+        if start is not None:
+            return cls(start)
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / CONFIGURATION).is_file():
+                return cls(folder)
+        raise UsageError(
+            f"no {CONFIGURATION} in {here} or above it; name the folder with --project, or start with  assessor init"
+        )
+
+    @classmethod
+    def create(cls, folder: Path, files: Mapping[str, bytes], *, actor: str, action: str) -> Project:
+        """A new assessment in an empty or new folder.
+
+        Args:
+            folder: Where.
+            files: Contents by relative path, assessor.yaml among them.
+            actor: Who.
+            action: What, for the ledger.
+
+        Returns:
+            The project.
+
+        Raises:
+            UsageError: There is an assessment already.
+        """
+        if (folder / CONFIGURATION).exists():
+            raise UsageError(f"{folder / CONFIGURATION} exists; an assessment is never overwritten")
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_through(folder / CONFIGURATION, files[CONFIGURATION])
+        project = cls(folder)
+        project.commit(files, actor=actor, action=action)
+        return project
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def configuration(self) -> Configuration:
+        """assessor.yaml.
+
+        Raises:
+            ConfigurationError: It has faults.
+        """
+        document = yamlfile.read(self.folder / CONFIGURATION, CONFIGURATION)
+        if document.data is None:
+            raise ConfigurationError(f"{CONFIGURATION}:1 found an empty file; see  assessor init")
+        return yamlfile.validate(document, Configuration)
+
+    def check_ids_known(self, known: list[str]) -> None:
+        """Refuse check ids in assessor.yaml that no installed check has.
+
+        Args:
+            known: Ids of all installed checks.
+
+        Raises:
+            ConfigurationError: One line an unknown id.
+        """
+        document = yamlfile.read(self.folder / CONFIGURATION, CONFIGURATION)
+        faults = [
+            f"{CONFIGURATION}:{document.lines[(section, check)]} {section}.{check}: "
+            f"no check '{check}'{nearest(check, known)}; see  assessor check list"
+            for section in ("targets", "checks")
+            for check in (document.data.get(section) or {})
+            if check not in known
+        ]
+        if faults:
+            raise ConfigurationError("\n".join(faults))
+
+    def target_source(self, check: str) -> str:
+        """Where the target of a check is set, as file:line."""
+        document = yamlfile.read(self.folder / CONFIGURATION, CONFIGURATION)
+        return f"{CONFIGURATION}:{document.lines.get(('targets', check), 1)}"
+
+    def answers(self, catalog: Catalog) -> dict[str, Answer]:
+        """All answers by requirement id, in the catalog's order.
+
+        Args:
+            catalog: Its ids are the only ones that may be answered.
+
+        Returns:
+            The answers.
+
+        Raises:
+            ConfigurationError: A file has faults or answers something the catalog does not ask.
+        """
+        found: dict[str, Answer] = {}
+        for path in sorted((self.folder / "answers").glob("*.yaml")):
+            found |= self._answers_of(path, catalog)
+        order = {requirement.id: position for position, requirement in enumerate(catalog.requirements)}
+        return dict(sorted(found.items(), key=lambda item: order[item[0]]))
+
+    def _answers_of(self, path: Path, catalog: Catalog) -> dict[str, Answer]:
+        document = yamlfile.read(path, f"answers/{path.name}")
+        if document.data is None:
+            return {}
+        answers = yamlfile.validate(document, Answers).root
+        for name, answer in answers.items():
+            where = f"{document.name}:{document.lines[(name,)]} {name}"
+            requirement = catalog.by_id.get(name)
+            if requirement is None:
+                raise ConfigurationError(f"{where}: no requirement '{name}'{nearest(name, catalog.by_id)}")
+            if requirement.area != path.stem:
+                raise ConfigurationError(f"{where}: belongs into answers/{requirement.area}.yaml")
+            for question in answer.replies:
+                if requirement.question(question) is None:
+                    known = [known.id for known in requirement.questions]
+                    raise ConfigurationError(f"{where} replies: no question '{question}'; known: {', '.join(known)}")
+        return {catalog.by_id[name].id: answer for name, answer in answers.items()}
+
+    def runs(self) -> dict[str, CheckRun]:
+        """The current result of every check that has one, by check id.
+
+        Raises:
+            IntegrityError: A result is missing or not readable.
+        """
+        return {check: self.run(check, run_id) for check, run_id in sorted(self._index().items())}
+
+    def run(self, check: str, run_id: str) -> CheckRun:
+        """One stored result.
+
+        Raises:
+            IntegrityError: It is missing or not readable.
+        """
+        path = self.folder / "results" / check / f"{run_id}.json"
+        try:
+            return CheckRun.model_validate_json(path.read_bytes())
+        except OSError as fault:
+            raise IntegrityError(f"{path}: the index names this result, but it cannot be read") from fault
+        except ValidationError as fault:
+            raise IntegrityError(f"{path}: not readable as a result: {fault.errors()[0]['msg']}") from fault
+
+    def run_ids(self) -> dict[str, str]:
+        """Id of the current run of every check."""
+        return dict(self._index())
+
+    def _index(self) -> dict[str, str]:
+        path = self.folder / INDEX
+        if not path.is_file():
+            return {}
+        try:
+            return _Index.model_validate_json(path.read_bytes()).root
+        except ValidationError as fault:
+            raise IntegrityError(f"{path}: not readable: {fault.errors()[0]['msg']}") from fault
+
+    def ledger_bytes(self) -> bytes:
+        """Content of the ledger; empty when there is none yet."""
+        path = self.folder / LEDGER
+        return path.read_bytes() if path.is_file() else b""
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def save_answer(self, requirement: str, area: str, answer: Answer, *, evidence: Mapping[str, bytes]) -> None:
+        """Write one answer, with new evidence files, leaving the rest of its file as it is.
+
+        Args:
+            requirement: Requirement id.
+            area: Its area.
+            answer: The answer.
+            evidence: Content by name of the files to add.
+        """
+        name = f"answers/{area}.yaml"
+        with self.lock():
+            path = self.folder / name
+            text = path.read_text("utf-8") if path.is_file() else ""
+            data = _plain_answer(answer)
+            files = {name: yamlfile.set_key(text, requirement, data, name).encode()}
+            for file_name, content in evidence.items():
+                files[f"evidence/{sha256_hex(content)}/{file_name}"] = content
+            self.commit(files, actor=answer.by, action=f"answer {requirement}", because=answer.because)
+
+    def save_run(self, run: CheckRun, *, actor: str | None = None) -> str:
+        """Write one result and make it the current one.
+
+        Args:
+            run: The result.
+            actor: Who ran it; default the user of this process.
+
+        Returns:
+            Its run id.
+        """
+        run_id = f"{run.started.astimezone(UTC):%Y%m%dT%H%M%S%fZ}-{run.key[:8]}"
+        with self.lock():
+            index = {**self._index(), run.check: run_id}
+            files = {
+                f"results/{run.check}/{run_id}.json": canonical_json(run),
+                INDEX: canonical_json(index) + b"\n",
+            }
+            self.commit(files, actor=actor or current_user(), action=f"check run {run.check}")
+        return run_id
+
+    def commit(self, files: Mapping[str, bytes], *, actor: str, action: str, because: str = "") -> None:
+        """Write files and their ledger line, all or nothing.
+
+        Args:
+            files: New contents by relative path.
+            actor: Who.
+            action: What.
+            because: Why.
+        """
+        with self.lock():
+            before = {name: self._digest(name) for name in files}
+            changes = {
+                name: ledger.Change(before=before[name], after=sha256_hex(content)) for name, content in files.items()
+            }
+            self._pending.mkdir(parents=True, exist_ok=True)
+            for content in files.values():
+                _write_through(self._pending / sha256_hex(content), content)
+            line, entry = ledger.append(
+                self.ledger_bytes(), actor=actor, action=action, because=because, files=changes
+            )
+            with (self.folder / LEDGER).open("ab") as stream:
+                stream.write(line)
+                stream.flush()
+                os.fsync(stream.fileno())
+            self._apply(entry)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for writing; nested use is free. Finishes first what a killed process left.
+
+        Raises:
+            UsageError: Another process keeps it for too long.
+        """
+        self._lock_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout as fault:
+            raise UsageError(f"{self.folder}: another assessor process has been writing for {LOCK_SECONDS} s") from fault
+        try:
+            if self._lock.lock_counter == 1:
+                self._recover()
+            yield
+        finally:
+            self._lock.release()
+
+    @property
+    def _lock_folder(self) -> Path:
+        return self.folder / ".assessor"
+
+    @property
+    def _pending(self) -> Path:
+        return self.folder / ".assessor" / "pending"
+
+    def _ledger_is_whole(self) -> bool:
+        content = self.ledger_bytes()
+        return not content or content.endswith(b"\n")
+
+    def _recover(self) -> None:
+        """Cut off a half-written ledger line, finish the last change, throw away what never became one."""
+        content = self.ledger_bytes()
+        if content and not content.endswith(b"\n"):
+            os.truncate(self.folder / LEDGER, content.rfind(b"\n") + 1)
+            content = self.ledger_bytes()
+        if not any(self._pending.glob("*")):
+            return
+        if content:
+            self._apply(ledger.Entry.model_validate_json(content.rstrip(b"\n").rsplit(b"\n", 1)[-1]))
+        for path in self._pending.glob("*"):
+            path.unlink()
+
+    def _apply(self, entry: ledger.Entry) -> None:
+        """Move pending contents to where the ledger line says; files with one content share it."""
+        for name, change in entry.files.items():
+            source = self._pending / str(change.after)
+            target = self.folder / name
+            if not source.is_file() or self._digest(name) == change.after:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shared = sum(other.after == change.after for other in entry.files.values()) > 1
+            if shared:
+                temporary = source.with_name(source.name + ".copy")
+                _write_through(temporary, source.read_bytes())
+                source = temporary
+            source.replace(target)
+            _sync_folder(target.parent)
+        for change in entry.files.values():
+            (self._pending / str(change.after)).unlink(missing_ok=True)
+
+    def _digest(self, name: str) -> str | None:
+        path = self.folder / name
+        return sha256_hex(path.read_bytes()) if path.is_file() else None
+
+
+def evidence_ref(name: str, content: bytes) -> EvidenceRef:
+    """How an answer names a piece of evidence."""
+    return EvidenceRef(name=name, sha256=sha256_hex(content))
+
+
+def current_user() -> str:
+    """Name of the user of this process, for the ledger."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}"
+
+
+def now() -> datetime:
+    """The time, to the second, with zone."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _plain_answer(answer: Answer) -> dict[str, JsonValue]:
+    """As a person would write it: no empty members, time as YAML's own."""
+    data: dict[str, Any] = answer.model_dump(mode="json", exclude_defaults=True)
+    return data
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Write a file so that it is whole or not there, and on the disk when this returns."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

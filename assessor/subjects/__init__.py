@@ -1,0 +1,86 @@
+"""Loading what is assessed: a PyTorch module, a scikit-learn estimator or a table of predictions.
+
+One loader a kind, chosen by assessor.yaml or by the loaded object's type, never by trying in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from assessor.contract import Split, Subject
+from assessor.errors import MissingExtra, UsageError
+from assessor.model import DataSpec, TargetSpec
+from assessor.subjects.data import RawSplit, load_split
+from assessor.subjects.loading import call_user
+
+__all__ = ["load_subject"]
+
+
+def load_subject(spec: TargetSpec, folder: Path, *, device: str | None = None) -> tuple[Subject, str, str | None]:
+    """Load model and data.
+
+    Args:
+        spec: `target` of assessor.yaml.
+        folder: Where relative paths and modules are looked up first.
+        device: Overrides the specification's device.
+
+    Returns:
+        The subject, its kind ("torch", "sklearn", "predictions") and the digest of its parameters.
+
+    Raises:
+        UsageError: Something is missing or does not fit; the message says what and where.
+    """
+    raws = {
+        name: load_split(data, name, folder, fallback_file=spec.model.predictions)
+        for name, data in _specs(spec).items()
+        if data is not None
+    }
+    if spec.model.predictions is not None:
+        from assessor.subjects.predictions import predictions_subject
+
+        return predictions_subject(spec, raws), "predictions", None
+    assert spec.model.load is not None
+    model = call_user(spec.model.load, folder, field="target.model.load")
+    return _wrap(model, spec, raws, device=device or spec.device)
+
+
+def _specs(spec: TargetSpec) -> Mapping[str, DataSpec | None]:
+    return {"train": spec.data.train, "test": spec.data.test}
+
+
+def _wrap(
+    model: object, spec: TargetSpec, raws: Mapping[str, RawSplit], *, device: str
+) -> tuple[Subject, str, str | None]:
+    classes_of = [f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(model).__mro__]
+    if "torch.Module" in classes_of:
+        from assessor.subjects.torch_module import torch_subject
+
+        subject = torch_subject(model, spec, raws, device=device)
+        return subject, "torch", subject.sha256
+    if hasattr(model, "predict") and hasattr(model, "get_params"):
+        from assessor.subjects.sklearn_estimator import sklearn_subject
+
+        estimator = sklearn_subject(model, spec, raws)
+        return estimator, "sklearn", estimator.sha256
+    raise UsageError(
+        f"target.model.load: {spec.model.load} gave a {type(model).__module__}.{type(model).__qualname__}, "
+        "wanted a torch.nn.Module or a fitted scikit-learn estimator"
+    )
+
+
+def require(package: str, extra: str, what: str) -> None:
+    """Make sure that an optional package is there.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise MissingExtra(what, extra)
+
+
+def splits_of(raws: Mapping[str, RawSplit], classes: tuple[str, ...] | None) -> dict[str, Split]:
+    """Finished splits, labels encoded as indices into `classes`; as float64 for None (regression)."""
+    return {name: raw.encode(classes) for name, raw in raws.items()}

@@ -1,0 +1,259 @@
+"""The user's data in one shape: features, labels, sensitive attributes, digest."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from assessor.contract import Split
+from assessor.errors import UsageError, nearest
+from assessor.model import DataSpec
+from assessor.subjects.loading import call_user
+
+
+@dataclass(frozen=True, eq=False)
+class RawSplit:
+    """A split as loaded, before labels are encoded.
+
+    Attributes:
+        name: "train" or "test".
+        where: How messages call it, such as "target.data.test (patients.csv)".
+        features: (n, ...) numeric, or None.
+        labels: (n,) as the user has them.
+        feature_names: Column names, if the features came as a table.
+        attributes: (n, k) sensitive attributes or None.
+        table: All columns, if the split came as a table.
+    """
+
+    name: str
+    where: str
+    features: np.ndarray | None
+    labels: np.ndarray
+    feature_names: tuple[str, ...] = ()
+    attributes: pd.DataFrame | None = None
+    table: pd.DataFrame | None = None
+
+    def encode(self, classes: tuple[str, ...] | None) -> Split:
+        """Labels as indices into `classes`, or as float64 for None (regression).
+
+        Raises:
+            UsageError: A label is missing, no class, or no finite number.
+        """
+        labels = self._numbers() if classes is None else encode_labels(self.labels, classes, f"{self.where} label")
+        return Split(
+            name=self.name,
+            labels=labels,
+            sha256=digest(self.features, labels, self.attributes),
+            features=self.features,
+            feature_names=self.feature_names,
+            attributes=self.attributes,
+        )
+
+    def _numbers(self) -> np.ndarray:
+        try:
+            labels = self.labels.astype(np.float64)
+        except (TypeError, ValueError) as fault:
+            raise UsageError(f"{self.where} label: wanted numbers for a regression: {fault}") from fault
+        if not np.isfinite(labels).all():
+            row = int(np.flatnonzero(~np.isfinite(labels))[0])
+            raise UsageError(f"{self.where} label: row {row} is {labels[row]}, wanted a finite number")
+        return labels
+
+
+def load_split(spec: DataSpec, name: str, folder: Path, *, fallback_file: str | None = None) -> RawSplit:
+    """Load one split.
+
+    Args:
+        spec: `target.data.<name>` of assessor.yaml.
+        name: "train" or "test".
+        folder: The assessment folder.
+        fallback_file: The table of predictions, when the model is one and the split names no file.
+
+    Returns:
+        The split, checked for shape, length and emptiness.
+
+    Raises:
+        UsageError: Something is missing or does not fit.
+    """
+    field = f"target.data.{name}"
+    if spec.load is not None:
+        return _from_object(call_user(spec.load, folder, field=f"{field}.load"), spec, name, f"{field} ({spec.load})")
+    file = spec.file or fallback_file
+    if file is None:
+        raise UsageError(f"{field}: wanted load (module:callable) or file (csv or parquet)")
+    return _from_table(read_table(folder / file, field), spec, name, f"{field} ({file})")
+
+
+def read_table(path: Path, field: str) -> pd.DataFrame:
+    """A csv or parquet file.
+
+    Raises:
+        UsageError: No such file, another format, or not readable.
+    """
+    if not path.is_file():
+        raise UsageError(f"{field}: no file {path}")
+    try:
+        if path.suffix.lower() == ".csv":
+            return pd.read_csv(path)
+        if path.suffix.lower() in {".parquet", ".pq"}:
+            return pd.read_parquet(path)
+    except (ValueError, OSError, pd.errors.ParserError, UnicodeDecodeError) as fault:
+        raise UsageError(f"{field}: cannot read {path}: {fault}") from fault
+    except ImportError as fault:
+        raise UsageError(f"{field}: reading parquet needs pyarrow: pip install pyarrow") from fault
+    raise UsageError(f"{field}: found {path.name}, wanted a .csv or .parquet file")
+
+
+def _from_object(value: Any, spec: DataSpec, name: str, where: str) -> RawSplit:
+    if isinstance(value, pd.DataFrame):
+        return _from_table(value, spec, name, where)
+    if isinstance(value, tuple) and len(value) in {2, 3}:
+        return _from_arrays(value[0], value[1], value[2] if len(value) == 3 else None, spec, name, where)
+    if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, tuple | list | str):
+        return _from_dataset(value, spec, name, where)
+    raise UsageError(
+        f"{where}: found a {type(value).__name__}, wanted (X, y), (X, y, attributes), a DataFrame or a torch Dataset"
+    )
+
+
+def _from_dataset(dataset: Any, spec: DataSpec, name: str, where: str) -> RawSplit:
+    if len(dataset) == 0:
+        raise UsageError(f"{where}: the data set has no rows")
+    pairs = [dataset[index] for index in range(len(dataset))]
+    if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+        raise UsageError(f"{where}: wanted items of the data set to be pairs (x, y)")
+    features = np.stack([_array(x) for x, _ in pairs])
+    return _from_arrays(features, np.array([np.asarray(_array(y)).item() for _, y in pairs]), None, spec, name, where)
+
+
+def _from_table(table: pd.DataFrame, spec: DataSpec, name: str, where: str) -> RawSplit:
+    if len(table) == 0:
+        raise UsageError(f"{where}: the table has no rows")
+    if spec.label is None:
+        raise UsageError(f"{where}: wanted label: the column of true labels, one of {list(map(str, table.columns))}")
+    scores = (spec.score,) if isinstance(spec.score, str) else (spec.score or ())
+    named = [spec.label, *spec.sensitive, *(spec.features or ()), *scores]
+    for column in [*named, *([spec.prediction] if spec.prediction else [])]:
+        if column not in table.columns:
+            raise UsageError(
+                f"{where}: no column '{column}'{nearest(column, map(str, table.columns))} "
+                f"Columns: {', '.join(map(str, table.columns))}"
+            )
+    special = {spec.label, spec.prediction, *scores, *(() if spec.features else spec.sensitive)}
+    columns = list(spec.features) if spec.features else [c for c in table.columns if c not in special]
+    features = table[columns]
+    numeric = features.to_numpy(np.float64) if all(map(_is_number, features.dtypes)) and columns else None
+    return RawSplit(
+        name=name,
+        where=where,
+        features=numeric,
+        labels=table[spec.label].to_numpy(),
+        feature_names=tuple(map(str, columns)),
+        attributes=table[list(spec.sensitive)].reset_index(drop=True) if spec.sensitive else None,
+        table=table,
+    )
+
+
+def _from_arrays(x: Any, y: Any, attributes: Any, spec: DataSpec, name: str, where: str) -> RawSplit:
+    names: tuple[str, ...] = ()
+    if isinstance(x, pd.DataFrame):
+        names = tuple(map(str, x.columns))
+    features, labels = _array(x), _array(y).reshape(-1)
+    if len(features) != len(labels):
+        raise UsageError(f"{where}: X has {len(features)} rows, y has {len(labels)}")
+    if len(labels) == 0:
+        raise UsageError(f"{where}: no rows")
+    if attributes is not None:
+        attributes = pd.DataFrame(attributes).reset_index(drop=True)
+        if len(attributes) != len(labels):
+            raise UsageError(f"{where}: attributes have {len(attributes)} rows, y has {len(labels)}")
+        for column in spec.sensitive:
+            if column not in attributes.columns:
+                raise UsageError(f"{where}: no sensitive column '{column}'{nearest(column, map(str, attributes))}")
+        if spec.sensitive:
+            attributes = attributes[list(spec.sensitive)]
+    return RawSplit(name=name, where=where, features=features, labels=labels, feature_names=names, attributes=attributes)
+
+
+def _is_number(dtype: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(dtype)
+
+
+def _array(value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    return np.asarray(value)
+
+
+def check_finite(raw: RawSplit) -> None:
+    """Refuse features with NaN or infinity.
+
+    Raises:
+        UsageError: Some are there; names the first row and feature.
+    """
+    if raw.features is None or not np.issubdtype(raw.features.dtype, np.floating):
+        return
+    bad = ~np.isfinite(raw.features.reshape(len(raw.features), -1))
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        name = f"'{raw.feature_names[column]}'" if raw.feature_names else f"number {column}"
+        raise UsageError(
+            f"{raw.where}: {int(bad.any(axis=1).sum())} of {len(bad)} rows have missing or infinite features "
+            f"(first: row {row}, feature {name}); impute them the way the system does, or leave these rows out"
+        )
+
+
+def encode_labels(labels: np.ndarray, classes: tuple[str, ...], where: str) -> np.ndarray:
+    """(n,) int64 indices into `classes`; whole numbers written as floats count as integers.
+
+    Raises:
+        UsageError: A label is none of the classes; names the first row.
+    """
+    index = {name: position for position, name in enumerate(classes)}
+    texts = label_texts(labels)
+    codes = np.array([index.get(text, -1) for text in texts], dtype=np.int64)
+    if (codes < 0).any():
+        row = int(np.flatnonzero(codes < 0)[0])
+        raise UsageError(
+            f"{where}: {int((codes < 0).sum())} labels are none of the classes {list(classes)} "
+            f"(first: row {row}, '{texts[row]}')"
+        )
+    return codes
+
+
+def label_texts(labels: np.ndarray) -> list[str]:
+    """Labels as text, so that 1, 1.0, np.int64(1) and "1" are one class."""
+    return [
+        str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else _plain(value)
+        for value in labels.tolist()
+    ]
+
+
+def _plain(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def class_order(texts: set[str]) -> tuple[str, ...]:
+    """Class names in order: by number where all are whole numbers, else by text."""
+    if all(text.lstrip("-").isdigit() for text in texts):
+        return tuple(sorted(texts, key=int))
+    return tuple(sorted(texts))
+
+
+def digest(features: np.ndarray | None, labels: np.ndarray, attributes: pd.DataFrame | None) -> str:
+    """SHA-256 over dtype, shape and bytes of features and labels, and over the attributes' texts."""
+    sha = hashlib.sha256()
+    for array in (features, labels):
+        if array is None:
+            continue
+        sha.update(f"{array.dtype.str}{array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data if array.dtype != object else repr(array.tolist()).encode())
+    if attributes is not None:
+        for column in attributes.columns:
+            sha.update(repr((str(column), attributes[column].astype(str).tolist())).encode())
+    return sha.hexdigest()

@@ -1,0 +1,175 @@
+"""A table of predictions as a subject: what a model said, without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+import numpy as np
+
+from assessor.contract import Need, NotApplicable, Split, Task
+from assessor.errors import UsageError
+from assessor.model import DataSpec, TargetSpec
+from assessor.subjects.data import RawSplit, class_order, encode_labels, label_texts
+
+NO_MODEL = "only a table of predictions is at hand, not the model"
+
+
+class PredictionsSubject:
+    """Stored predictions with their labels; see `assessor.contract.Subject`."""
+
+    device = "cpu"
+
+    def __init__(
+        self,
+        task: Task,
+        classes: tuple[str, ...],
+        splits: Mapping[str, Split],
+        predictions: Mapping[str, np.ndarray],
+        scores: Mapping[str, np.ndarray],
+    ) -> None:
+        """Keep the arrays.
+
+        Args:
+            task: What the model does.
+            classes: Class names in index order, empty for regression.
+            splits: At least "test".
+            predictions: (n,) class index or value by split.
+            scores: (n, C) probabilities by split; may lack splits.
+        """
+        self.task = task
+        self.classes = classes
+        self.splits = splits
+        self._predictions = predictions
+        self._scores = scores
+
+    @property
+    def offers(self) -> frozenset[Need]:
+        """What checks may ask of it."""
+        offered = {Need.TEST}
+        if self.task.is_classification and "test" in self._scores:
+            offered.add(Need.PROBABILITIES)
+        if "train" in self.splits:
+            offered.add(Need.TRAIN)
+        if self.splits["test"].attributes is not None:
+            offered.add(Need.SENSITIVE)
+        return frozenset(offered)
+
+    def scores(self, split: str) -> np.ndarray:
+        """(n, C) class probabilities or (n,) predicted values."""
+        if not self.task.is_classification:
+            return self._predictions[split]
+        if split not in self._scores:
+            raise NotApplicable("the table has predicted labels and no scores")
+        return self._scores[split]
+
+    def predictions(self, split: str) -> np.ndarray:
+        """(n,) predicted class index or value."""
+        return self._predictions[split]
+
+    def query(self, features: np.ndarray) -> NoReturn:
+        """Never there."""
+        raise NotApplicable(NO_MODEL)
+
+    @property
+    def module(self) -> NoReturn:
+        """Never there."""
+        raise NotApplicable(NO_MODEL)
+
+    def logits(self, inputs: object) -> NoReturn:
+        """Never there."""
+        raise NotApplicable(NO_MODEL)
+
+    def tensors(self, split: str) -> NoReturn:
+        """Never there."""
+        raise NotApplicable(NO_MODEL)
+
+
+def predictions_subject(spec: TargetSpec, raws: Mapping[str, RawSplit]) -> PredictionsSubject:
+    """Make the subject from tables.
+
+    Args:
+        spec: `target` of assessor.yaml.
+        raws: Data by split, each with its table.
+
+    Returns:
+        The subject.
+
+    Raises:
+        UsageError: Columns are missing, or scores are no probabilities.
+    """
+    specs = {name: found for name, found in (("train", spec.data.train), ("test", spec.data.test)) if found}
+    classes = _classes(spec, specs, raws) if spec.task.is_classification else None
+    splits, predictions, scores = {}, {}, {}
+    for name, raw in raws.items():
+        splits[name] = raw.encode(classes)
+        if classes is not None and specs[name].score is not None:
+            scores[name] = _scores(raw, specs[name], classes)
+        predictions[name] = _predictions(raw, specs[name], classes, scores.get(name))
+        splits[name] = _with_outputs(splits[name], predictions[name], scores.get(name))
+    return PredictionsSubject(spec.task, classes or (), splits, predictions, scores)
+
+
+def _classes(spec: TargetSpec, specs: Mapping[str, DataSpec], raws: Mapping[str, RawSplit]) -> tuple[str, ...]:
+    texts: set[str] = set()
+    for name, raw in raws.items():
+        texts |= set(label_texts(raw.labels))
+        prediction = specs[name].prediction
+        if prediction and raw.table is not None:
+            texts |= set(label_texts(raw.table[prediction].to_numpy()))
+    classes = spec.classes or class_order(texts)
+    if spec.task is Task.BINARY and len(classes) != 2:
+        raise UsageError(
+            f"target.task: found binary, but the table has the classes {list(classes)}; "
+            "name both under target.classes, negative first"
+        )
+    return classes
+
+
+def _column(raw: RawSplit, name: str) -> np.ndarray:
+    assert raw.table is not None
+    return raw.table[name].to_numpy()
+
+
+def _scores(raw: RawSplit, spec: DataSpec, classes: tuple[str, ...]) -> np.ndarray:
+    names = (spec.score,) if isinstance(spec.score, str) else tuple(spec.score or ())
+    try:
+        found = np.stack([_column(raw, name).astype(np.float64) for name in names], axis=1)
+    except (TypeError, ValueError) as fault:
+        raise UsageError(f"{raw.where} score: wanted numbers: {fault}") from fault
+    if len(names) == 1 and len(classes) == 2:
+        found = np.concatenate([1 - found, found], axis=1)
+    if found.shape[1] != len(classes):
+        raise UsageError(f"{raw.where} score: found {len(names)} columns, wanted one a class: {list(classes)}")
+    bad = ~((found >= 0) & (found <= 1)).all(axis=1) | (np.abs(found.sum(axis=1) - 1) > 1e-3)
+    if bad.any():
+        raise UsageError(
+            f"{raw.where} score: {int(bad.sum())} rows are no probabilities (first: row {int(np.flatnonzero(bad)[0])}); "
+            "wanted values from 0 to 1 that sum to 1"
+        )
+    return found
+
+
+def _predictions(
+    raw: RawSplit, spec: DataSpec, classes: tuple[str, ...] | None, scores: np.ndarray | None
+) -> np.ndarray:
+    if spec.prediction is not None:
+        column = _column(raw, spec.prediction)
+        if classes is not None:
+            return encode_labels(column, classes, f"{raw.where} prediction")
+        return RawSplit(raw.name, f"{raw.where} prediction", None, column).encode(None).labels
+    if scores is not None:
+        return scores.argmax(axis=1)
+    raise UsageError(f"{raw.where}: wanted prediction: or score: the column of the model's outputs")
+
+
+def _with_outputs(split: Split, predictions: np.ndarray, scores: np.ndarray | None) -> Split:
+    """The split with a digest that also covers the outputs, since they are what is measured."""
+    from dataclasses import replace
+
+    from assessor.subjects.data import digest
+
+    outputs = predictions.astype(np.float64)[:, None]
+    if scores is not None:
+        outputs = np.concatenate([outputs, scores], axis=1)
+    return replace(split, sha256=digest(outputs, split.labels, split.attributes), features=None, feature_names=())

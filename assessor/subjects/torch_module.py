@@ -1,0 +1,203 @@
+"""A PyTorch module as a subject."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from assessor.contract import Need, NotApplicable, Split, Task
+from assessor.errors import UsageError
+from assessor.model import TargetSpec
+from assessor.subjects.data import RawSplit, check_finite
+
+BATCH = 4096  # rows a forward pass; bounds memory, changes no number
+
+
+class TorchSubject:
+    """A module in eval mode on its device, with its data; see `assessor.contract.Subject`."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        task: Task,
+        classes: tuple[str, ...],
+        splits: Mapping[str, Split],
+        *,
+        device: str = "cpu",
+        outputs: str = "logits",
+    ) -> None:
+        """Move the module to `device` and put it in eval mode.
+
+        Args:
+            module: Takes (n, ...) inputs; gives (n, C), or for binary (n,) or (n, 1), or for regression (n,) or (n, 1).
+            task: What it does.
+            classes: Class names in index order, empty for regression.
+            splits: At least "test".
+            device: Torch's name of the device.
+            outputs: "logits" or "probabilities".
+        """
+        self._module = module.to(device).eval()
+        self.task = task
+        self.classes = classes
+        self.device = device
+        self.splits = splits
+        self._outputs = outputs
+        self._scores: dict[str, np.ndarray] = {}
+        parameters = [p for p in module.parameters() if p.is_floating_point()]
+        self.dtype = parameters[0].dtype if parameters else torch.float32
+
+    @property
+    def sha256(self) -> str:
+        """Digest of architecture, parameters and buffers."""
+        sha = hashlib.sha256(repr(self._module).encode())
+        for name, value in sorted(self._module.state_dict().items()):
+            array = value.detach().cpu().contiguous()
+            sha.update(f"{name}{array.dtype}{tuple(array.shape)}".encode())
+            sha.update(array.reshape(-1).view(torch.uint8).numpy().data)
+        return sha.hexdigest()
+
+    @property
+    def offers(self) -> frozenset[Need]:
+        """What checks may ask of it."""
+        offered = {Need.TEST, Need.QUERY, Need.GRADIENTS}
+        if self.task.is_classification:
+            offered.add(Need.PROBABILITIES)
+        if "train" in self.splits:
+            offered.add(Need.TRAIN)
+        if self.splits["test"].attributes is not None:
+            offered.add(Need.SENSITIVE)
+        return frozenset(offered)
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The module itself."""
+        return self._module
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(n, C) logits, or (n,) values for regression, differentiable in `inputs`."""
+        out = self._module(inputs)
+        if self.task is Task.REGRESSION:
+            return out.reshape(len(inputs))
+        if out.ndim == 1:
+            out = out[:, None]
+        if self._outputs == "probabilities":
+            out = torch.cat([1 - out, out], dim=1) if out.shape[1] == 1 else out
+            return out.clamp_min(torch.finfo(out.dtype).tiny).log()
+        return torch.cat([torch.zeros_like(out), out], dim=1) if out.shape[1] == 1 else out
+
+    def tensors(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs in the module's dtype and labels, on the device."""
+        found = self.splits[split]
+        if found.features is None:
+            raise NotApplicable(f"the {split} split has no features")
+        labels = torch.from_numpy(found.labels).to(self.device)
+        return self._inputs(found.features), labels if self.task.is_classification else labels.to(self.dtype)
+
+    def _inputs(self, features: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(features))
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+
+    def scores(self, split: str) -> np.ndarray:
+        """(n, C) class probabilities or (n,) predicted values, float64, computed once."""
+        if split not in self._scores:
+            self._scores[split] = self._evaluate(self.tensors(split)[0])
+        return self._scores[split]
+
+    def predictions(self, split: str) -> np.ndarray:
+        """(n,) predicted class index or value."""
+        return self._decide(self.scores(split))
+
+    def query(self, features: np.ndarray) -> np.ndarray:
+        """Predictions for new inputs."""
+        return self._decide(self._evaluate(self._inputs(features)))
+
+    def _decide(self, scores: np.ndarray) -> np.ndarray:
+        return scores.argmax(axis=1) if self.task.is_classification else scores
+
+    @torch.no_grad()
+    def _evaluate(self, inputs: torch.Tensor) -> np.ndarray:
+        parts = [self.logits(chunk).double() for chunk in inputs.split(BATCH)]
+        out = torch.cat(parts)
+        if self.task.is_classification:
+            out = out.softmax(dim=1)
+        found: np.ndarray = out.cpu().numpy()
+        return found
+
+
+def torch_subject(module: Any, spec: TargetSpec, raws: Mapping[str, RawSplit], *, device: str) -> TorchSubject:
+    """Check that module and data fit and make the subject.
+
+    Args:
+        module: A torch.nn.Module.
+        spec: `target` of assessor.yaml.
+        raws: Data by split.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        The subject.
+
+    Raises:
+        UsageError: Device, features, outputs or labels do not fit.
+    """
+    for raw in raws.values():
+        if raw.features is None:
+            raise UsageError(f"{raw.where}: wanted numeric features for a PyTorch module; name them under features:")
+        check_finite(raw)
+    classes, outputs = _probe(module, spec, raws["test"], device := _device(device))
+    splits = {name: raw.encode(classes) for name, raw in raws.items()}
+    return TorchSubject(module, spec.task, classes or (), splits, device=device, outputs=outputs)
+
+
+def _device(wanted: str) -> str:
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device: found '{wanted}', but PyTorch sees no CUDA device here; use --device cpu or auto")
+    return wanted
+
+
+def _probe(module: Any, spec: TargetSpec, raw: RawSplit, device: str) -> tuple[tuple[str, ...] | None, str]:
+    """Class names and kind of outputs, from running some rows through the module."""
+    probe = TorchSubject(module, spec.task, (), {}, device=device)
+    assert raw.features is not None
+    try:
+        with torch.no_grad():
+            out = probe.module(probe._inputs(raw.features[:256]))
+    except (RuntimeError, TypeError, ValueError, IndexError) as fault:
+        raise UsageError(
+            f"target.model.load: the model raised {type(fault).__name__} on rows of {raw.where} "
+            f"of shape {raw.features.shape[1:]}: {fault}"
+        ) from fault
+    if not isinstance(out, torch.Tensor):
+        raise UsageError(f"target.model.load: the model gave a {type(out).__name__}, wanted a tensor")
+    width = 1 if out.ndim == 1 else out.shape[-1]
+    if not spec.task.is_classification:
+        if width != 1 or out.ndim > 2:
+            raise UsageError(f"target.task: a regression wants outputs (n,) or (n, 1), found {tuple(out.shape)}")
+        return None, "logits"
+    if out.ndim > 2 or (spec.task is Task.MULTICLASS and width < 2) or (spec.task is Task.BINARY and width > 2):
+        raise UsageError(f"target.task: a {spec.task} task does not go with outputs of shape {tuple(out.shape)}")
+    count = max(width, 2)
+    classes = spec.classes or tuple(map(str, range(count)))
+    if len(classes) != count:
+        raise UsageError(f"target.classes: found {len(classes)} names, the model has {count} classes")
+    return classes, _outputs(out, spec, width)
+
+
+def _outputs(out: torch.Tensor, spec: TargetSpec, width: int) -> str:
+    within = bool(((out >= 0) & (out <= 1)).all())
+    sums = width == 1 or bool(torch.allclose(out.sum(-1), torch.ones_like(out.sum(-1)), atol=1e-4))
+    if spec.model.outputs is not None:
+        if spec.model.outputs == "probabilities" and not (within and sums):
+            raise UsageError("target.model.outputs: found 'probabilities', but the model's outputs are none")
+        return spec.model.outputs
+    if within and sums:
+        raise UsageError(
+            "target.model: the outputs look like probabilities, and logits are taken by default; "
+            "say which under target.model.outputs: logits or probabilities"
+        )
+    return "logits"

@@ -1,0 +1,270 @@
+"""YAML files a person edits: read with line numbers, told faults as `file:line field: found, wanted`.
+
+Aliases and repeated keys are refused: the first can blow up in memory, the second silently drops text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from assessor.errors import ConfigurationError, UsageError, nearest
+
+Loc = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+
+try:
+    from yaml import CSafeDumper as _Dumper
+    from yaml import CSafeLoader as _Loader
+except ImportError:  # a PyYAML built without libyaml: slower, otherwise the same
+    from yaml import SafeDumper as _Dumper  # type: ignore[assignment]
+    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed file.
+
+    Attributes:
+        name: File name for messages.
+        data: Plain Python data.
+        lines: Line (from 1) of every key and item by its path.
+    """
+
+    name: str
+    data: Any
+    lines: Mapping[Loc, int]
+
+
+def read(path: Path, name: str | None = None) -> Document:
+    """Parse a file.
+
+    Args:
+        path: The file.
+        name: How messages call it; default the path as given.
+
+    Returns:
+        The document.
+
+    Raises:
+        UsageError: It cannot be read.
+        ConfigurationError: It is no YAML, or uses aliases or repeated keys.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as fault:
+        raise UsageError(f"{path}: cannot read it: {fault.strerror}") from fault
+    return parse(text, name or str(path))
+
+
+def parse(text: bytes | str, name: str) -> Document:
+    """Parse text; see `read`."""
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8-sig")
+        except UnicodeDecodeError as fault:
+            line = text[: fault.start].count(b"\n") + 1
+            raise ConfigurationError(f"{name}:{line} found a byte that is not UTF-8, wanted UTF-8 text") from fault
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+    except yaml.YAMLError as fault:
+        raise ConfigurationError(_told_syntax(fault, name)) from fault
+    lines: dict[Loc, int] = {(): 1}
+    data = None if node is None else _Builder(loader, name, lines).build(node, ())
+    return Document(name, data, lines)
+
+
+def validate(document: Document, model: type[Model]) -> Model:
+    """The document as a model.
+
+    Args:
+        document: What `read` gave.
+        model: What it should be.
+
+    Returns:
+        An instance.
+
+    Raises:
+        ConfigurationError: One line a fault.
+    """
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as faults:
+        lines = [_told(fault, document, model) for fault in faults.errors(include_url=False)]
+        raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None
+
+
+def dump(data: Any) -> str:
+    """Plain data as YAML in block style, in the given order; reads back equal."""
+    text: str = yaml.dump(data, Dumper=_TextDumper, sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def set_key(text: str, key: str, value: Any, name: str) -> str:
+    """Replace or append one top-level key; every other line, comments too, stays as it is.
+
+    Args:
+        text: The file so far; may be empty.
+        key: Top-level key.
+        value: Plain data.
+        name: File name for messages.
+
+    Returns:
+        The new text.
+
+    Raises:
+        ConfigurationError: The text is no YAML mapping.
+    """
+    block = dump({key: value})
+    parse(text, name)
+    node = _Loader(text).get_single_node()
+    if node is None:
+        return text + ("\n" if text and not text.endswith("\n") else "") + block
+    if not isinstance(node, yaml.MappingNode) or node.flow_style:
+        raise ConfigurationError(f"{name}:1 found no block mapping, wanted `key: value` lines")
+    for key_node, value_node in node.value:
+        if key_node.value == key:
+            lines = text.splitlines(keepends=True)
+            end = value_node.end_mark.line + (value_node.end_mark.column > 0)
+            end = _last_content(lines, key_node.start_mark.line, end)
+            return "".join([*lines[: key_node.start_mark.line], block, *lines[end:]])
+    return text + ("" if text.endswith("\n") else "\n") + block
+
+
+def _last_content(lines: list[str], start: int, end: int) -> int:
+    """End of a block without the blank lines and comments that follow it at the margin."""
+    while end > start + 1 and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
+        end -= 1
+    return end
+
+
+class _TextDumper(_Dumper):
+    """Long or multi-line text as a block scalar where YAML can hold it so."""
+
+
+def _represent_text(dumper: Any, text: str) -> yaml.ScalarNode:
+    plain = text.isprintable() or all(line.isprintable() for line in text.split("\n"))
+    block = "\n" in text and plain and not any(line != line.rstrip() for line in text.split("\n")) and text[0] != " "
+    node: yaml.ScalarNode = dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else None)
+    return node
+
+
+_TextDumper.add_representer(str, _represent_text)
+
+
+class _Builder:
+    """Nodes to plain data, noting lines on the way."""
+
+    def __init__(self, loader: Any, name: str, lines: dict[Loc, int]) -> None:
+        self._loader = loader
+        self._name = name
+        self._lines = lines
+        self._seen: set[int] = set()
+
+    def build(self, node: yaml.Node, path: Loc) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            if node.tag == "tag:yaml.org,2002:str":
+                return node.value
+            return self._scalar(node)
+        if id(node) in self._seen:
+            raise self._fault(node, "found an alias, wanted the text itself: aliases are not supported")
+        self._seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            return [self._item(child, (*path, index)) for index, child in enumerate(node.value)]
+        return self._mapping(node, path)
+
+    def _item(self, node: yaml.Node, path: Loc) -> Any:
+        self._lines[path] = node.start_mark.line + 1
+        return self.build(node, path)
+
+    def _mapping(self, node: yaml.Node, path: Loc) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.build(key_node, path)
+            if not isinstance(key, str | int | float | bool):
+                raise self._fault(key_node, "found a key that is no plain text")
+            if key in found:
+                first = self._lines[(*path, key)]
+                raise self._fault(key_node, f"key '{key}' appears twice (first in line {first}); keep one")
+            self._lines[(*path, key)] = key_node.start_mark.line + 1
+            found[key] = self.build(value_node, (*path, key))
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        try:
+            return self._loader.construct_object(node)
+        except (yaml.YAMLError, ValueError) as fault:
+            raise self._fault(node, f"found '{node.value}', which is no {node.tag.rsplit(':', 1)[-1]}") from fault
+
+    def _fault(self, node: yaml.Node, message: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._name}:{node.start_mark.line + 1} {message}")
+
+
+def _told_syntax(fault: yaml.YAMLError, name: str) -> str:
+    mark = getattr(fault, "problem_mark", None)
+    problem = getattr(fault, "problem", None) or str(fault)
+    context = getattr(fault, "context", None)
+    where = f"{name}:{mark.line + 1}" if mark else name
+    column = f" (column {mark.column + 1})" if mark else ""
+    return f"{where} not readable as YAML{column}: {problem}{f' {context}' if context else ''}; check indentation and quotes"
+
+
+def _told(fault: ErrorDetails, document: Document, model: type[BaseModel]) -> str:
+    loc = _known_prefix(fault["loc"], document)
+    field = ".".join(map(str, loc)).replace(".[", "[")
+    prefix = f"{document.name}:{document.lines[loc]} {field + ': ' if field else ''}"
+    if fault["type"] == "extra_forbidden":
+        siblings = _properties(model.model_json_schema(by_alias=True), loc[:-1])
+        known = f"; known here: {', '.join(siblings)}" if siblings else ""
+        return f"{prefix}unknown key '{loc[-1]}'{nearest(str(loc[-1]), siblings) or known}"
+    if fault["type"] == "missing":
+        return f"{prefix}wanted the key '{fault['loc'][-1]}', found none"
+    if fault["type"] == "value_error":
+        return prefix + str(fault["msg"]).removeprefix("Value error, ")
+    wanted = str(fault["msg"]).removeprefix("Input should be ").removeprefix("String should ")
+    return f"{prefix}found {_shown(fault['input'])}, wanted {wanted}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value) if not isinstance(value, dict | list) else f"a {'mapping' if isinstance(value, dict) else 'list'}"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _known_prefix(loc: Loc, document: Document) -> Loc:
+    """The path without pydantic's own parts (tags of unions), up to where the document ends."""
+    path: Loc = ()
+    for part in loc:
+        if (*path, part) in document.lines:
+            path = (*path, part)
+    return path
+
+
+def _properties(schema: dict[str, Any], loc: Loc) -> list[str]:
+    """Keys that a JSON Schema knows at a path."""
+    nodes = [schema]
+    for part in (*loc, None):
+        expanded = []
+        while nodes:
+            node = nodes.pop()
+            if "$ref" in node:
+                node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+            nodes.extend(node.get("anyOf", []))
+            expanded.append(node)
+        if part is None:
+            return [key for node in expanded for key in node.get("properties", {})]
+        for node in expanded:
+            if isinstance(part, int):
+                nodes.append(node.get("items", {}))
+            else:
+                more = node.get("additionalProperties")
+                nodes.append(node.get("properties", {}).get(part) or (more if isinstance(more, dict) else {}))
+    return []

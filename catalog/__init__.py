@@ -1,0 +1,1 @@
+"""The catalog of assessment criteria, as data."""
