@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import JsonValue, RootModel, ValidationError
 
 from assessor import ledger, yamlfile
 from assessor.canonical import canonical_json, sha256_hex
+from assessor.contract import Params
 from assessor.errors import ConfigurationError, IntegrityError, UsageError, nearest
 from assessor.model import Answer, Answers, Catalog, CheckRun, Configuration, EvidenceRef
 
@@ -26,6 +27,8 @@ CONFIGURATION = "assessor.yaml"
 LEDGER = "ledger.jsonl"
 INDEX = "results/index.json"
 LOCK_SECONDS = 30
+
+ParamsModel = TypeVar("ParamsModel", bound=Params)
 
 
 class _Index(RootModel[dict[str, str]]):
@@ -131,6 +134,24 @@ class Project:
         ]
         if faults:
             raise ConfigurationError("\n".join(faults))
+
+    def check_params(self, check: str, model: type[ParamsModel]) -> ParamsModel:
+        """Parameters of a check, from `checks` of assessor.yaml or by default.
+
+        Args:
+            check: Check id.
+            model: The check's parameters class.
+
+        Returns:
+            The parameters.
+
+        Raises:
+            ConfigurationError: They do not fit, told with file and line.
+        """
+        document = yamlfile.read(self.folder / CONFIGURATION, CONFIGURATION)
+        if not (document.data.get("checks") or {}).get(check):
+            return model()
+        return yamlfile.validate(document.section("checks", check), model)
 
     def target_source(self, check: str) -> str:
         """Where the target of a check is set, as file:line."""

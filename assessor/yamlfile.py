@@ -35,11 +35,20 @@ class Document:
         name: File name for messages.
         data: Plain Python data.
         lines: Line (from 1) of every key and item by its path.
+        at: Path of `data` in the file, for a section of it.
     """
 
     name: str
     data: Any
     lines: Mapping[Loc, int]
+    at: Loc = ()
+
+    def section(self, *path: str | int) -> Document:
+        """The part of the document at a path, which must exist."""
+        data = self.data
+        for part in path:
+            data = data[part]
+        return Document(self.name, data, self.lines, (*self.at, *path))
 
 
 def read(path: Path, name: str | None = None) -> Document:
@@ -217,11 +226,11 @@ def _told_syntax(fault: yaml.YAMLError, name: str) -> str:
 
 
 def _told(fault: ErrorDetails, document: Document, model: type[BaseModel]) -> str:
-    loc = _known_prefix(fault["loc"], document)
+    loc = _known_prefix((*document.at, *fault["loc"]), document)
     field = ".".join(map(str, loc)).replace(".[", "[")
     prefix = f"{document.name}:{document.lines[loc]} {field + ': ' if field else ''}"
     if fault["type"] == "extra_forbidden":
-        siblings = _properties(model.model_json_schema(by_alias=True), loc[:-1])
+        siblings = _properties(model.model_json_schema(by_alias=True), loc[len(document.at) : -1])
         known = f"; known here: {', '.join(siblings)}" if siblings else ""
         return f"{prefix}unknown key '{loc[-1]}'{nearest(str(loc[-1]), siblings) or known}"
     if fault["type"] == "missing":

@@ -1,0 +1,126 @@
+"""Pictures of the report: an interval against its target as geometry for a template, a check's plot as SVG."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from assessor.contract import Check, Metric, Result
+from assessor.model import Interval
+from assessor.verdicts import shown
+
+LINE_WIDTH, MARGIN = 300.0, 10.0  # of the drawing, in its own units
+
+
+def target_line(metric: Metric, interval: Interval | None) -> dict[str, Any]:
+    """Geometry of one line: target as a band, interval as a bar, value as a dot.
+
+    Args:
+        metric: What was measured.
+        interval: The target, or None.
+
+    Returns:
+        Plain data: `width`, `value`, `low`, `high` and `band` (x positions, None where there is none), `ticks`.
+    """
+    ends = [end for end in (interval or (None, None)) if end is not None]
+    points = [metric.value, *(end for end in (metric.low, metric.high) if end is not None), *ends]
+    low, high = _axis(points, metric)
+
+    def x(value: float) -> float:
+        share = (min(max(value, low), high) - low) / (high - low)
+        return round(MARGIN + share * (LINE_WIDTH - 2 * MARGIN), 2)
+
+    band = None
+    if interval is not None:
+        left = MARGIN if interval[0] is None else x(interval[0])
+        right = LINE_WIDTH - MARGIN if interval[1] is None else x(interval[1])
+        band = {"x": left, "width": round(right - left, 2)}
+    return {
+        "width": LINE_WIDTH,
+        "left": MARGIN,
+        "right": LINE_WIDTH - MARGIN,
+        "value": x(metric.value),
+        "low": None if metric.low is None else x(metric.low),
+        "high": None if metric.high is None else x(metric.high),
+        "band": band,
+        "ticks": _ticks([low, high, *ends], x),
+    }
+
+
+def _axis(points: Sequence[float], metric: Metric) -> tuple[float, float]:
+    """Range of the axis: a share keeps to 0 and 1 where that is near, all else gets some room."""
+    low, high = min(points), max(points)
+    room = (high - low) * 0.15 or abs(high) * 0.15 or 1.0
+    start, end = low - room, high + room
+    if metric.unit == "1" and 0 <= low and high <= 1:
+        start, end = max(start, 0.0), min(end, 1.0)
+    elif low >= 0:
+        start = max(start, 0.0)
+    return start, end
+
+
+def _ticks(values: Sequence[float], x: Any) -> list[dict[str, Any]]:
+    """Labels that do not overlap, the target's ends before the axis's."""
+    placed: list[dict[str, Any]] = []
+    for value in reversed(values):
+        position = x(value)
+        if all(abs(position - other["x"]) > 34 for other in placed):
+            placed.append({"x": position, "label": shown(_rounded(value))})
+    return sorted(placed, key=lambda tick: float(tick["x"]))
+
+
+def _rounded(value: float) -> float:
+    """Three significant digits: the ends of an axis need no more."""
+    if value == 0:
+        return 0.0
+    digits = 2 - math.floor(math.log10(abs(value)))
+    return round(value, digits)
+
+
+def plot_svg(check: Check, result: Result) -> str | None:
+    """The check's plot as SVG with real text, the same bytes for the same result.
+
+    Args:
+        check: The check, or rather its `plot`.
+        result: What it measured.
+
+    Returns:
+        An svg element, or None when the check draws nothing.
+    """
+    if check.plot is None:
+        return None
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": check.id,
+        "font.family": "IBM Plex Sans",
+        "font.size": 8,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "lines.linewidth": 1.1,
+        "legend.frameon": False,
+        "image.cmap": "Greys",
+    }
+    with rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*IBM Plex Sans.*")
+        _quiet_font_manager()
+        figure = Figure(figsize=(5.4, 2.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        check.plot(result, figure.add_subplot())
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    return "<svg" + stream.getvalue().partition("<svg")[2]
+
+
+def _quiet_font_manager() -> None:
+    """The plots name the report's own font, which matplotlib need not know: text stays text."""
+    import logging
+
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)

@@ -1,0 +1,107 @@
+"""`assessor check`: automated measurements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from assessor.cli.terminal import (
+    JsonOption,
+    ProjectOption,
+    complete_check,
+    open_project,
+    out,
+    print_json,
+    progress,
+    styled,
+)
+
+if TYPE_CHECKING:
+    from assessor.model import CheckRun
+
+app = typer.Typer(help="Automated checks on the model and its data.", no_args_is_help=True)
+
+CheckIds = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Checks; default: all.", autocompletion=complete_check)
+]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the installed checks."""
+    from rich.table import Table
+
+    from assessor.registry import load_checks
+
+    checks = load_checks()
+    if as_json:
+        print_json([check.info for check in checks.values()])
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("id", "title", "needs", "tasks"):
+        table.add_column(column)
+    for check in checks.values():
+        table.add_row(
+            check.id, check.info.title, ", ".join(sorted(check.info.needs)), ", ".join(sorted(check.info.tasks))
+        )
+    out().print(table)
+
+
+@app.command()
+def show(
+    check_id: Annotated[str, typer.Argument(metavar="ID", autocompletion=complete_check)], as_json: JsonOption = False
+) -> None:
+    """Show what a check measures, its parameters and its limits."""
+    from assessor.registry import find_check, load_checks
+
+    check = find_check(check_id, load_checks())
+    if as_json:
+        print_json({**check.info.model_dump(mode="json"), "params": check.params_schema()})
+        return
+    console, info = out(), check.info
+    console.print(f"[bold]{info.id}[/] {info.version}  {info.title}\n\n{info.measures}\n")
+    console.print("[bold]parameters[/] (assessor.yaml, checks: {" + info.id + ": {...}})")
+    for name, field in check.params.model_fields.items():
+        console.print(f"  {name} = {field.get_default(call_default_factory=True)!r}  [dim]{field.description or ''}[/]")
+    console.print("\n[bold]what a good value does not show[/]")
+    for limit in info.limits:
+        console.print(f"  - {limit}")
+    console.print(f"\n[bold]what to do about a bad value[/]\n  {info.remedy}")
+    console.print(f"\n[dim]needs[/] {', '.join(sorted(info.needs))}  [dim]tasks[/] {', '.join(sorted(info.tasks))}")
+    console.print(f"[dim]evidence for[/] {', '.join(info.requirements)}\n[dim]source[/] {info.source}")
+
+
+@app.command()
+def run(
+    ids: CheckIds = None,
+    project: ProjectOption = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all randomness.", show_default=False)] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is already measured.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure. Finished checks are kept, so a second run goes on where the first one stopped."""
+    from assessor.assessment import measure
+    from assessor.model import Status
+
+    with progress() as step:
+        runs = measure(open_project(project), ids or (), device=device, seed=seed, fresh=fresh, step=step)
+    if as_json:
+        print_json(runs)
+    else:
+        print_runs(runs)
+    if any(run.outcome.status is Status.ERROR for run in runs):
+        raise typer.Exit(3)
+
+
+def print_runs(runs: list[CheckRun]) -> None:
+    """A line a check: status and the sentence that says why."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("check", "outcome", ""):
+        table.add_column(column, no_wrap=column != "")
+    for run in runs:
+        table.add_row(run.check, styled(run.outcome.status), run.outcome.sentence)
+    out().print(table)

@@ -1,0 +1,38 @@
+"""`assessor key`: keys to try signing with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assessor.cli.terminal import err, out
+
+app = typer.Typer(help="Signing keys.", no_args_is_help=True)
+
+PASSPHRASE_VARIABLE = "ASSESSOR_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
+LOUD = (
+    "A key made here proves nothing to strangers: its certificate comes from a test authority that you made yourself. "
+    "For reports that others rely on, use a key from a certificate authority they trust."
+)
+
+PassphraseOption = Annotated[
+    str,
+    typer.Option(envvar=PASSPHRASE_VARIABLE, prompt=True, hide_input=True, help="Passphrase of the key.", metavar="TEXT"),
+]
+
+
+@app.command()
+def new(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", file_okay=False)] = Path("keys"),
+    name: Annotated[str, typer.Option(help="Name of the signer.")] = "Test signer",
+    organisation: Annotated[str, typer.Option(help="Organisation of the signer.")] = "Test organisation",
+    passphrase: PassphraseOption = "",
+) -> None:
+    """Make a test certificate authority and a signing key."""
+    from assessor.signing import new_key
+
+    made = new_key(directory, name=name, organisation=organisation, passphrase=passphrase)
+    out().print(f"{made.p12}  the key\n{made.ca}  the test authority's certificate, for --trust", markup=False)
+    err().print(LOUD, style="yellow")

@@ -1,0 +1,120 @@
+"""What all commands share: common options, JSON on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from assessor.project import Project
+
+    Step = Callable[[str, int, int], None]
+
+ProjectOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--project", help="Assessment folder; default: the nearest one upwards.", file_okay=False, show_default=False
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+STATUS_STYLE = {
+    "pass": "green",
+    "fulfilled": "green",
+    "fail": "bold red",
+    "not_fulfilled": "red",
+    "error": "bold red",
+    "inconclusive": "yellow",
+    "partly": "yellow",
+    "measured": "cyan",
+    "not_applicable": "dim",
+    "not_assessed": "dim",
+}
+
+
+def out() -> Console:
+    """Console on standard output, for what was asked for."""
+    from rich.console import Console
+
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def err() -> Console:
+    """Console on standard error, for progress and messages."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[Step]:
+    """A progress bar on standard error while checks run; plain lines when that is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = err()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("loading", total=None)
+
+        def step(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+            if not console.is_terminal:
+                console.print(f"[{done}/{total}] {what}", markup=False)
+
+        yield step
+
+
+def styled(word: str) -> str:
+    """A status word in its colour, for rich."""
+    style = STATUS_STYLE.get(word)
+    return f"[{style}]{word}[/]" if style else word
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; models as their plain data."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def open_project(folder: Path | None) -> Project:
+    """The project a command works on."""
+    from assessor.project import Project
+
+    return Project.find(folder)
+
+
+def complete_requirement(incomplete: str) -> list[tuple[str, str]]:
+    """Tab completion: requirements, areas and dimensions."""
+    from assessor.criteria import load_catalog
+
+    catalog = load_catalog()
+    names = [(head.id, head.title) for head in catalog.head.dimensions]
+    names += [(area.id, area.title) for _, area in catalog.areas()]
+    names += [(item.id, item.title) for item in catalog.requirements]
+    return [(name, title) for name, title in dict(names).items() if name.startswith(incomplete.upper())]
+
+
+def complete_check(incomplete: str) -> list[tuple[str, str]]:
+    """Tab completion: ids of installed checks."""
+    from assessor.registry import load_checks
+
+    return [(name, check.info.title) for name, check in load_checks().items() if incomplete in name]

@@ -1,0 +1,61 @@
+"""`assessor verify`: does a report or a folder still say what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from assessor.cli.terminal import JsonOption, out, print_json
+
+if TYPE_CHECKING:
+    from assessor.pdf_signatures import Finding
+
+BROKEN = 4
+STYLES = {"ok": "green", "failed": "bold red", "unknown": "yellow", "withheld": "dim"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(verify)
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="A PDF report or an assessment folder.")],
+    trust: Annotated[
+        list[Path] | None, typer.Option(help="PEM certificate of an authority you trust; repeatable.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check signatures, embedded results and ledger; exit 4 when something does not hold."""
+    from assessor import verify as verification
+
+    findings = verification.verify(path, trust=trust or ())
+    ok = not any(finding.status == "failed" for finding in findings)
+    if as_json:
+        print_json({"ok": ok, "checks": [finding._asdict() for finding in findings]})
+    else:
+        print_findings(findings, ok=ok)
+    if not ok:
+        raise typer.Exit(BROKEN)
+
+
+def print_findings(findings: list[Finding], *, ok: bool) -> None:
+    """A line a finding, and the whole in one."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_column()
+    for finding in findings:
+        table.add_row(f"[{STYLES[finding.status]}]{finding.status}[/]", finding.name, finding.sentence)
+    out().print(table)
+    unknown = sum(finding.status == "unknown" for finding in findings)
+    if not ok:
+        out().print("\n[bold red]broken[/]: do not rely on it")
+    elif unknown:
+        out().print(f"\nintact, but {unknown} part{'s' if unknown != 1 else ''} could not be checked here")
+    else:
+        out().print("\n[green]valid[/]: every part was checked and holds")

@@ -1,0 +1,377 @@
+"""What a signed PDF says about itself: findings from its bytes alone, without network.
+
+A PDF signature covers the file but for one gap, the hexadecimal string that holds the signature
+container (CMS, RFC 5652). Viewers never look at most of that gap: the padding, the letter case,
+the certificates of the chain, several fields of the container. Here the gap is held to the only
+bytes it can have if all it holds is verified, so that a change of any byte of the file shows.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import unicodedata
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from assessor.errors import IntegrityError, UsageError
+from assessor.signing import APPLICATION, quiet
+
+if TYPE_CHECKING:
+    from asn1crypto.x509 import Certificate
+    from pyhanko.sign.validation import EmbeddedPdfSignature, PdfSignatureStatus
+
+Status = Literal["ok", "failed", "unknown", "withheld"]
+
+_WHITESPACE = b"\0\t\n\f\r "  # ISO 32000-2:2020, table 1
+_DIGESTS = {"sha256", "sha384", "sha512", "sha3_256", "sha3_384", "sha3_512"}
+_LIBRARIES = ("pyhanko", "pyhanko_certvalidator", "pypdf")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    status: Status
+    sentence: str
+
+
+def check_signatures(data: bytes, trust: list[bytes], *, now: datetime | None = None) -> list[Finding]:
+    """Findings on every signature of a PDF; the file stands if none of them is "failed".
+
+    A single signature takes well under a second. With several, pyHanko compares the revisions;
+    on a tagged file (PDF/UA) of 20 pages that takes about 20 seconds.
+
+    Nothing may follow the last signature, so B-LT and B-LTA files fail. The container of a
+    signature that `sign_pdf` made may hold nothing that no signature covers; another tool's
+    may (timestamps, revocation lists), and is then "unknown".
+
+    Args:
+        data: The PDF.
+        trust: Certificates in PEM that the reader trusts; empty if identity is not to be checked.
+        now: Moment at which certificates have to be valid; default the clock's.
+
+    Returns:
+        The findings, the file's first, then those of each signature in the order of signing.
+
+    Raises:
+        UsageError: `data` is no PDF, or `trust` holds no certificate.
+    """
+    roots, moment = _certificates(trust), (now or datetime.now(UTC)).astimezone()
+    with quiet(*_LIBRARIES):
+        try:
+            signatures = _signatures(data)
+        except Exception as error:  # any kind: pyHanko lets KeyError, TypeError, RecursionError and more through
+            if b"/ByteRange" not in data:
+                raise UsageError(f"is no readable PDF: {_plain(error)}") from error
+            return [Finding("signature", "failed", f"The file is damaged, no signature can be read: {_plain(error)}.")]
+        if not signatures:
+            return [Finding("signature", "failed", "The file carries no signature.")]
+        names = ", ".join(_name(signature) for signature in signatures)
+        findings = [Finding("signature", "ok", f"The file carries {len(signatures)} signature(s): {names}.")]
+        findings.append(_ending(data, signatures))
+        for signature in signatures:
+            findings += _examined(data, signature, roots, moment)
+        intact = all(finding.status != "failed" for finding in findings)
+        findings += [_modifications(signature, intact) for signature in signatures[:-1]]
+        return findings
+
+
+def signed_revision(data: bytes) -> bytes:
+    """The part of a PDF that all its signatures cover: its text and attachments are what was signed.
+
+    Says nothing on whether the signatures hold, that is `check_signatures`.
+
+    Args:
+        data: The PDF.
+
+    Returns:
+        The file as the first signer left it.
+
+    Raises:
+        IntegrityError: There is no signature, or what it covers cannot be told.
+    """
+    with quiet(*_LIBRARIES):
+        try:
+            return data[: min(_end(signature) for signature in _signatures(data))]
+        except Exception as error:  # as in check_signatures
+            raise IntegrityError(f"what the signatures of the PDF cover cannot be told: {_plain(error)}") from error
+
+
+def attachments(data: bytes) -> dict[str, bytes]:
+    """Files embedded in a PDF, by name.
+
+    Args:
+        data: The PDF, best a `signed_revision`.
+
+    Returns:
+        Content by name; empty if there are none.
+
+    Raises:
+        IntegrityError: The file is damaged, or two different files have one name.
+    """
+    from pypdf import PdfReader
+
+    with quiet(*_LIBRARIES):
+        try:
+            found = {str(name): list(contents) for name, contents in PdfReader(io.BytesIO(data)).attachments.items()}
+        except Exception as error:  # pypdf lets AttributeError, zlib.error and others through on a broken file
+            raise IntegrityError(f"the PDF is damaged, its attachments cannot be read: {_plain(error)}") from error
+    for name, contents in found.items():
+        if len(set(contents)) != 1:
+            raise IntegrityError(f"the PDF holds {len(set(contents))} different attachments named {name!r}")
+    return {name: contents[0] for name, contents in found.items()}
+
+
+def page_text(data: bytes, page_numbers: Iterable[int]) -> str:
+    """Text of some pages without any whitespace, so that a digest that was wrapped can be found.
+
+    Args:
+        data: The PDF, best a `signed_revision`.
+        page_numbers: Counted from 1.
+
+    Returns:
+        The text of those pages in the order given; ligatures are taken apart.
+
+    Raises:
+        IntegrityError: The file is damaged or has no such page.
+    """
+    from pypdf import PdfReader
+
+    with quiet(*_LIBRARIES):
+        try:
+            pages = PdfReader(io.BytesIO(data)).pages
+            wanted = list(page_numbers)
+            if any(not 1 <= number <= len(pages) for number in wanted):
+                raise IntegrityError(f"the PDF has {len(pages)} page(s), wanted {wanted}")
+            text = "".join(pages[number - 1].extract_text() for number in wanted)
+        except IntegrityError:
+            raise
+        except Exception as error:  # as in attachments
+            raise IntegrityError(f"the PDF is damaged, its text cannot be read: {_plain(error)}") from error
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _plain(text: object) -> str:
+    """Text from a file nobody vouches for: short, one line, nothing that drives a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in str(text))[:160]
+
+
+def _certificates(trust: list[bytes]) -> list[Certificate]:
+    from asn1crypto import pem
+    from asn1crypto.x509 import Certificate
+
+    try:
+        blocks = [block for one in trust for block in pem.unarmor(one, multiple=True)]
+        found = [Certificate.load(der, strict=True) for kind, _, der in blocks if kind == "CERTIFICATE"]
+        subjects = [certificate.subject.native for certificate in found]  # parsed on first use only
+    except ValueError as error:
+        raise UsageError(f"trusted certificates: no readable PEM: {_plain(error)}") from error
+    if len(subjects) < len(trust):
+        raise UsageError(f"trusted certificates: found {len(subjects)} in {len(trust)} file(s)")
+    return found
+
+
+def _signatures(data: bytes) -> list[EmbeddedPdfSignature]:
+    from pyhanko.pdf_utils.reader import PdfFileReader
+
+    if b"%PDF-" not in data[:1024]:
+        raise ValueError("no %PDF- at its beginning")
+    return list(PdfFileReader(io.BytesIO(data)).embedded_signatures)
+
+
+def _name(signature: EmbeddedPdfSignature) -> str:
+    return _plain(signature.field_name)
+
+
+def _end(signature: EmbeddedPdfSignature) -> int:
+    """Where the bytes that a signature covers end; an error unless they start with the file and have one gap."""
+    start, length, after, rest = (int(number) for number in signature.byte_range)
+    if start != 0 or not 0 < length < after or rest <= 0:
+        raise ValueError(f"no signature has the byte range {start} {length} {after} {rest}")
+    return after + rest
+
+
+def _ending(data: bytes, signatures: list[EmbeddedPdfSignature]) -> Finding:
+    try:
+        ends = [_end(signature) for signature in signatures]
+    except Exception as error:  # noqa: BLE001 - as in check_signatures
+        return Finding("ending", "failed", f"What a signature covers cannot be told: {_plain(error)}.")
+    if ends != sorted(set(ends)):
+        return Finding("ending", "failed", "Two signatures claim to cover the same bytes.")
+    if ends[-1] != len(data):
+        return Finding("ending", "failed", f"{len(data) - ends[-1]} bytes lie outside what the last signature covers.")
+    if not data.rstrip(_WHITESPACE).endswith(b"%%EOF"):
+        return Finding("ending", "failed", "Something follows the end mark of the PDF.")
+    return Finding("ending", "ok", "Nothing was added after the last signature.")
+
+
+def _examined(
+    data: bytes, signature: EmbeddedPdfSignature, roots: list[Certificate], moment: datetime
+) -> list[Finding]:
+    from pyhanko.sign.validation import validate_pdf_signature
+    from pyhanko_certvalidator import ValidationContext
+
+    name = _name(signature)
+    try:
+        context = ValidationContext(trust_roots=roots, allow_fetching=False, moment=moment)
+        status = validate_pdf_signature(signature, context, skip_diff=True)
+        return [
+            Finding(f"{name} integrity", *_integrity(status)),
+            Finding(f"{name} coverage", *_coverage(data, signature)),
+            Finding(f"{name} container", *_container(data, signature, roots)),
+            Finding(f"{name} signer", "ok", f"Signed in the name of {_who(signature.signer_cert)}."),
+            Finding(f"{name} time", "unknown", _when(signature)),
+            Finding(f"{name} trust", *_trust(status, roots, moment)),
+        ]
+    except Exception as error:  # noqa: BLE001 - as in check_signatures
+        sentence = f"The signature is damaged and cannot be checked: {_plain(error)}."
+        return [Finding(f"{name} integrity", "failed", sentence)]
+
+
+def _integrity(status: PdfSignatureStatus) -> tuple[Status, str]:
+    if status.md_algorithm not in _DIGESTS:
+        return "failed", f"The signature rests on {status.md_algorithm}, which can be forged."
+    if not status.intact:
+        return "failed", "The file was changed: its bytes are not those that were signed."
+    if not status.valid:
+        return "failed", "The signature was not made with the key of the certificate beside it."
+    return "ok", f"The bytes are those that were signed ({status.md_algorithm})."
+
+
+def _coverage(data: bytes, signature: EmbeddedPdfSignature) -> tuple[Status, str]:
+    from pyhanko.sign.validation import SignatureCoverageLevel
+
+    end = _end(signature)
+    if end == len(data) and signature.coverage == SignatureCoverageLevel.ENTIRE_FILE:
+        return "ok", f"The signature covers the whole file, {end} bytes."
+    if end < len(data) and signature.coverage == SignatureCoverageLevel.ENTIRE_REVISION:
+        return "ok", f"The signature covers the file as it was then, the first {end} of {len(data)} bytes."
+    return "failed", f"The signature leaves out parts of the first {end} of {len(data)} bytes."
+
+
+def _container(data: bytes, signature: EmbeddedPdfSignature, roots: list[Certificate]) -> tuple[Status, str]:
+    """The gap: one hexadecimal string, in it the verified parts in their only encoding, then zeros."""
+    _, length, after, _ = signature.byte_range
+    gap = data[length:after]
+    if not re.fullmatch(rb"<(?:[0-9A-F]{2})+>|<(?:[0-9a-f]{2})+>", gap):
+        return "failed", "The container of the signature was changed: it is not written the way signatures are."
+    content = bytes.fromhex(gap[1:-1].decode())
+    if content != signature.pkcs7_content:
+        return "failed", "The signature is not the one that stands in the gap of the signed bytes."
+    status, sentence = _chain(signature, roots)
+    if status == "failed" or content == _rebuilt(signature).ljust(len(content), b"\0"):
+        return status, sentence
+    if APPLICATION in str(signature.sig_object.get("/Prop_Build")):
+        return "failed", "The container of the signature was changed in a part that no signature covers."
+    return "unknown", "The container, made by another tool, has parts that no signature covers (such as a timestamp)."
+
+
+def _embedded(signature: EmbeddedPdfSignature) -> list[bytes]:
+    return [one.chosen.dump() for one in signature.signed_data["certificates"] if one.name == "certificate"]
+
+
+def _chain(signature: EmbeddedPdfSignature, roots: list[Certificate]) -> tuple[Status, str]:
+    """Whether each certificate in the container was issued by the next, and the last by itself or a trusted one."""
+    rest, current = _embedded(signature), signature.signer_cert.dump()
+    rest.remove(current)
+    while rest and not _issued(current, current):
+        issuer = next((one for one in rest if _issued(current, one)), None)
+        if issuer is None:
+            break
+        rest.remove(issuer)
+        current = issuer
+    if rest:
+        return "failed", "A certificate in the container was changed or does not belong to the signer's."
+    if not any(_issued(current, one) for one in [current, *(root.dump() for root in roots)]):
+        return "unknown", "The issuer of the last certificate is not at hand, so that certificate is not verified."
+    return "ok", "The container of the signature holds nothing but what was verified."
+
+
+def _issued(certificate: bytes, issuer: bytes) -> bool:
+    """Whether the signature on a certificate (DER) is its issuer's."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        x509.load_der_x509_certificate(certificate).verify_directly_issued_by(x509.load_der_x509_certificate(issuer))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _tlv(tag: int, *parts: bytes) -> bytes:
+    """DER: tag, length, value (X.690, 8.1 and 10.1)."""
+    value = b"".join(parts)
+    size = len(value).to_bytes((len(value).bit_length() + 7) // 8 or 1, "big")
+    return bytes([tag]) + (size if len(value) < 128 else bytes([0x80 | len(size)]) + size) + value
+
+
+def _algorithm(found: Any) -> bytes:
+    """An algorithm without parameters or with NULL, in the one encoding it can have."""
+    oid = type(found["algorithm"])(found["algorithm"].native).dump()
+    null = b"\x05\0" if found.dump().endswith(b"\x05\0") else b""
+    return _tlv(0x30, oid, null)
+
+
+def _rebuilt(signature: EmbeddedPdfSignature) -> bytes:
+    """The container encoded anew from what the checks verify: digest, signed attributes, signature, certificates.
+
+    RFC 5652, 5.1 and 5.3, in the shape that `sign_pdf` writes: version 1, one signer named by
+    issuer and serial number, detached content, no revocation lists, no unsigned attributes.
+    """
+    from asn1crypto.cms import ContentInfo, ContentType
+
+    signer, info = signature.signer_cert, signature.signer_info
+    digest, version = _algorithm(info["digest_algorithm"]), b"\x02\x01\x01"
+    sid = _tlv(0x30, signer.issuer.dump(), signer["tbs_certificate"]["serial_number"].dump())
+    attributes = _tlv(0xA0, info["signed_attrs"].contents or b"")
+    made = _tlv(0x04, info["signature"].native)
+    signer_info = _tlv(0x30, version, sid, digest, attributes, _algorithm(info["signature_algorithm"]), made)
+    certificates = _tlv(0xA0, *_embedded(signature))
+    content = ContentInfo({"content_type": "data"}).dump()
+    body = _tlv(0x30, version, _tlv(0x31, digest), content, certificates, _tlv(0x31, signer_info))
+    return _tlv(0x30, ContentType("signed_data").dump(), _tlv(0xA0, body))
+
+
+def _who(certificate: Certificate) -> str:
+    names = certificate.subject.native
+    parts = [names[key] for key in ("common_name", "organization_name") if names.get(key)]
+    return _plain(", ".join(map(str, parts)) or certificate.subject.human_friendly)
+
+
+def _when(signature: EmbeddedPdfSignature) -> str:
+    moment = signature.self_reported_timestamp
+    if moment is None:
+        return "The signature claims no time."
+    return f"Signed on {moment:%Y-%m-%d at %H:%M:%S %Z}: claimed by the signer's clock, no timestamp."
+
+
+def _trust(status: PdfSignatureStatus, roots: list[Certificate], moment: datetime) -> tuple[Status, str]:
+    signer = status.signing_cert
+    if not roots:
+        return "unknown", "Identity not checked, no --trust given: anyone can make a certificate with this name."
+    if status.trusted:
+        return "ok", "The signer's certificate leads to a trusted one; revocation was not looked up."
+    if signer.not_valid_after < moment:
+        return "failed", f"The signer's certificate expired on {signer.not_valid_after:%Y-%m-%d}."
+    if signer.not_valid_before > moment:
+        return "failed", f"The signer's certificate holds only from {signer.not_valid_before:%Y-%m-%d}."
+    reason = str(status.trust_problem_indic).rpartition(".")[2]
+    return "failed", f"The signer's certificate leads to none of the trusted ones ({reason})."
+
+
+def _modifications(signature: EmbeddedPdfSignature, intact: bool) -> Finding:
+    """Whether what came after a signature is no more than it permits: later signatures."""
+    name = f"{_name(signature)} modifications"
+    if not intact:
+        return Finding(name, "unknown", "What came after this signature was not examined, the file is broken anyway.")
+    try:
+        signature.compute_integrity_info()  # type: ignore[no-untyped-call]
+        permitted = signature.summarise_integrity_info()["docmdp_ok"]
+    except Exception as error:  # noqa: BLE001 - as in check_signatures
+        return Finding(name, "failed", f"What came after this signature cannot be examined: {_plain(error)}.")
+    if not permitted:
+        return Finding(name, "failed", "The document was changed after this signature, by more than later signatures.")
+    return Finding(name, "ok", "After this signature nothing but later signatures was added.")

@@ -1,0 +1,330 @@
+"""Signing keys for trying things out, and PAdES B-B signatures on PDF reports.
+
+The first signer, normally the developer, certifies the report: from then on only signatures
+may be added (DocMDP level 2). Both signature fields are created in that first step, because a
+field that the auditor adds later breaks the developer's signature (PDF 2.0, ISO 32000-2:2020,
+12.8.2.2). The fields are invisible, so that the signed file stays PDF/A and PDF/UA.
+
+No timestamp is fetched (level B-B, ETSI EN 319 142-1): the signing time is a claim.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from assessor.errors import UsageError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+    from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
+    from pyhanko.sign.signers import PdfSigner, SimpleSigner
+
+Role = Literal["developer", "auditor"]
+
+FIELDS: dict[Role, str] = {"developer": "DeveloperSignature", "auditor": "AuditorSignature"}
+"""The signature field of each role; both are created by the first signature."""
+
+APPLICATION = "ai-assessor"
+"""Written into each signature as the tool that made it; covered by the signature."""
+
+NOT_TRUSTED = "test only, not trusted"
+"""Stands in every name that `new_key` makes up."""
+
+_RSA_BITS = 3072  # NIST SP 800-57 part 1 rev. 5, table 2: 128 bits of security
+_PKCS12_ROUNDS = 200_000  # ten times what cryptography takes by default, and still 0.2 s to open
+_NAME_LIMIT = 64  # RFC 5280, upper bound of a common name and of an organisation name
+
+
+class KeyFiles(NamedTuple):
+    """What `new_key` wrote."""
+
+    p12: Path
+    """Signing key and certificates, PKCS#12, encrypted."""
+    ca: Path
+    """Certificate of the test CA, PEM: the `--trust` of a reader."""
+
+
+def new_key(folder: Path, *, name: str, organisation: str, passphrase: str, days: int = 825) -> KeyFiles:
+    """Writes a signing key for trying things out, certified by a test CA of its own.
+
+    The CA's private key is thrown away: it certifies this one key and nothing else, ever.
+
+    Args:
+        folder: Where `key.p12` (mode 0600) and `ca.pem` are written; made if missing.
+        name: Who signs, at most 39 characters; the certificate adds "(test only, not trusted)".
+        organisation: Organisation of the signer, at most 64 characters.
+        passphrase: Encrypts the private key; not empty.
+        days: For how long the certificate holds. 825 days is what browsers once allowed.
+
+    Returns:
+        The two files.
+
+    Raises:
+        UsageError: A file is there already or cannot be written, or an argument is unfit.
+    """
+    _check_key_arguments(name, organisation, passphrase, days)
+    files = KeyFiles(folder / "key.p12", folder / "ca.pem")
+    there = [str(path) for path in files if path.exists()]
+    if there:
+        raise UsageError(f"{', '.join(there)}: is there already and is not overwritten; choose another folder")
+    p12, ca = _make_key(name.strip(), organisation.strip(), passphrase, days)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_new(files.ca, ca, 0o644)
+        _write_new(files.p12, p12, 0o600)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot write the key: {error.strerror}") from error
+    return files
+
+
+def _check_key_arguments(name: str, organisation: str, passphrase: str, days: int) -> None:
+    longest = _NAME_LIMIT - len(f" ({NOT_TRUSTED})")
+    if not 0 < len(name.strip()) <= longest:
+        raise UsageError(f"name of the signer: found {len(name.strip())} characters, wanted 1 to {longest}")
+    if not 0 < len(organisation.strip()) <= _NAME_LIMIT:
+        raise UsageError(f"organisation: found {len(organisation.strip())} characters, wanted 1 to {_NAME_LIMIT}")
+    if not passphrase:
+        raise UsageError("passphrase: is empty; a signing key is never stored unencrypted")
+    if not 1 <= days <= 36500:
+        raise UsageError(f"days: found {days}, wanted 1 to 36500")
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _make_key(name: str, organisation: str, passphrase: str, days: int) -> tuple[bytes, bytes]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import pkcs12
+
+    ca_key, key = (rsa.generate_private_key(65537, _RSA_BITS) for _ in range(2))
+    mark = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()).digest.hex()[:8]  # no two CAs have one name
+    ca_name = _subject(f"{APPLICATION} CA {mark} ({NOT_TRUSTED})", organisation)
+    ca = _certificate(ca_name, ca_key.public_key(), ca_name, ca_key, days)
+    subject = _subject(f"{name} ({NOT_TRUSTED})", organisation)
+    certificate = _certificate(subject, key.public_key(), ca_name, ca_key, days)
+    encryption = (
+        serialization.PrivateFormat.PKCS12.encryption_builder()
+        .kdf_rounds(_PKCS12_ROUNDS)
+        .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+        .hmac_hash(hashes.SHA256())
+        .build(passphrase.encode())
+    )
+    p12 = pkcs12.serialize_key_and_certificates(b"ai-assessor test key", key, certificate, [ca], encryption)
+    return p12, ca.public_bytes(serialization.Encoding.PEM)
+
+
+def _subject(common_name: str, organisation: str) -> x509.Name:
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, NOT_TRUSTED),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+def _certificate(
+    subject: x509.Name, key: RSAPublicKey, issuer: x509.Name, issuer_key: RSAPrivateKey, days: int
+) -> x509.Certificate:
+    """A certificate for signing documents; a CA's where subject and issuer are one."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    is_ca = subject == issuer
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)  # clocks of readers may lag
+    builder = (
+        x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=0 if is_ca else None), critical=True)
+        .add_extension(
+            # digitalSignature and nonRepudiation for the signer, keyCertSign and cRLSign for the CA
+            x509.KeyUsage(not is_ca, not is_ca, False, False, False, is_ca, is_ca, False, False),
+            critical=True,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def sign_pdf(  # noqa: PLR0913 - each is a thing of its own that the caller decides
+    source: Path,
+    key: Path,
+    output: Path,
+    *,
+    passphrase: str,
+    role: Role = "developer",
+    reason: str,
+    now: datetime | None = None,
+) -> None:
+    """Signs a PDF (PAdES B-B) in the field of `role`, invisibly.
+
+    The first signature certifies the file and creates the fields of both roles; a later one
+    signs its waiting field. `output` appears whole or not at all, and may be `source`.
+
+    Args:
+        source: The PDF.
+        key: Key and certificates, PKCS#12.
+        output: Where the signed PDF goes.
+        passphrase: Of `key`.
+        role: Whose field is signed.
+        reason: Why, in the signer's words; readers of PDF show it.
+        now: Claimed signing time; default the clock's.
+
+    Raises:
+        UsageError: Wrong passphrase, expired or missing key, no PDF, the role has signed
+            already, or the file was signed elsewhere and has no field for the role.
+    """
+    moment = (now or datetime.now(UTC)).astimezone()
+    with quiet("pyhanko", "pyhanko_certvalidator"):
+        signer = _load_signer(key, passphrase, moment)
+        signed = _signed(source, signer, role, reason, moment)
+    try:
+        _replace(output, signed)
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def quiet(*names: str) -> Iterator[None]:
+    """Keeps the loggers of these names from logging what is told in words anyway."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the {what}: {error.strerror}") from error
+
+
+def _load_signer(key: Path, passphrase: str, moment: datetime) -> SimpleSigner:
+    """The signer in a PKCS#12 file; pyHanko's own loader would only log a fault and return None."""
+    from asn1crypto.keys import PrivateKeyInfo
+    from asn1crypto.x509 import Certificate
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.serialization import pkcs12
+    from pyhanko.sign.signers import SimpleSigner
+    from pyhanko_certvalidator.registry import SimpleCertificateStore
+
+    try:
+        private, certificate, others = pkcs12.load_key_and_certificates(_read(key, "signing key"), passphrase.encode())
+    except ValueError as error:
+        raise UsageError(f"{key}: wrong passphrase, or no PKCS#12 file") from error
+    if private is None or certificate is None:
+        raise UsageError(f"{key}: holds no private key with its certificate")
+    if certificate.not_valid_after_utc < moment:
+        raise UsageError(f"{key}: the certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
+    der = serialization.Encoding.DER
+    pkcs8 = private.private_bytes(der, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    store = SimpleCertificateStore()  # type: ignore[no-untyped-call]
+    store.register_multiple(Certificate.load(one.public_bytes(der)) for one in others)
+    return SimpleSigner(Certificate.load(certificate.public_bytes(der)), PrivateKeyInfo.load(pkcs8), store)
+
+
+def _signed(source: Path, signer: SimpleSigner, role: Role, reason: str, moment: datetime) -> bytes:
+    import asyncio
+
+    from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
+    from pyhanko.sign.fields import MDPPerm, SigSeedSubFilter
+    from pyhanko.sign.signers import PdfSignatureMetadata, PdfSigner
+    from pyhanko.sign.signers.pdf_byterange import BuildProps
+
+    content = _read(source, "PDF")
+    if b"%PDF-" not in content[:1024]:
+        raise UsageError(f"{source}: is no PDF")
+    try:
+        writer = IncrementalPdfFileWriter(io.BytesIO(content))
+        first = _prepare_fields(writer, source, role)
+        metadata = PdfSignatureMetadata(
+            field_name=FIELDS[role],
+            md_algorithm="sha256",
+            reason=reason,
+            app_build_props=BuildProps(APPLICATION),
+            subfilter=SigSeedSubFilter.PADES,
+            certify=first,
+            docmdp_permissions=MDPPerm.FILL_FORMS,
+        )
+        return asyncio.run(_run_session(PdfSigner(metadata, signer), writer, moment))
+    except UsageError:
+        raise
+    except Exception as error:  # pyHanko lets KeyError, TypeError and others through on a broken PDF
+        raise UsageError(f"{source}: cannot be signed, damaged or restricted PDF: {error}") from error
+
+
+def _prepare_fields(writer: IncrementalPdfFileWriter, source: Path, role: Role) -> bool:
+    """Whether this is the first signature; if so, the fields of both roles are there afterwards."""
+    from pyhanko.sign.fields import SigFieldSpec, append_signature_field, enumerate_sig_fields
+
+    fields = {name: value for name, value, _ in enumerate_sig_fields(writer.prev)}
+    if fields.get(FIELDS[role]) is not None:
+        raise UsageError(f"{source}: the {role} has signed already")
+    if any(value is not None for value in fields.values()):
+        if FIELDS[role] not in fields:
+            raise UsageError(
+                f"{source}: is signed and has no empty field {FIELDS[role]}; adding one would break the signature that"
+                " is there. Sign the report as it was written, first signer with this tool"
+            )
+        return False
+    for name in FIELDS.values():
+        if name not in fields:
+            append_signature_field(writer, SigFieldSpec(name))
+    return True
+
+
+async def _run_session(pdf_signer: PdfSigner, writer: IncrementalPdfFileWriter, moment: datetime) -> bytes:
+    """The bytes signed; `async_sign_pdf` of pyHanko step by step, for only so the time can be given."""
+    from pyhanko.sign.signers.pdf_cms import PdfCMSSignedAttributes
+
+    session = pdf_signer.init_signing_session(writer, existing_fields_only=True)
+    session.system_time = moment
+    reserved = await session.estimate_signature_container_size(None)
+    document = session.prepare_tbs_document(None, reserved)
+    output = io.BytesIO()
+    prepared, _ = document.digest_tbs_document(output=output)
+    done = await document.perform_signature(prepared.document_digest, PdfCMSSignedAttributes(signing_time=moment))
+    await done.post_signature_processing(output)
+    return output.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes 0600, a report is to be read
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
