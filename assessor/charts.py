@@ -12,15 +12,16 @@ from assessor.contract import Check, Metric, Result
 from assessor.model import Interval
 from assessor.verdicts import shown
 
-LINE_WIDTH, MARGIN = 300.0, 10.0  # of the drawing, in its own units
+WIDE, NARROW, MARGIN = 460.0, 180.0, 14.0  # of the drawing, in points: a card and a table cell
 
 
-def target_line(metric: Metric, interval: Interval | None) -> dict[str, Any]:
+def target_line(metric: Metric, interval: Interval | None, *, width: float = WIDE) -> dict[str, Any]:
     """Geometry of one line: target as a band, interval as a bar, value as a dot.
 
     Args:
         metric: What was measured.
         interval: The target, or None.
+        width: Width of the drawing in points.
 
     Returns:
         Plain data: `width`, `value`, `low`, `high` and `band` (x positions, None where there is none), `ticks`.
@@ -31,17 +32,17 @@ def target_line(metric: Metric, interval: Interval | None) -> dict[str, Any]:
 
     def x(value: float) -> float:
         share = (min(max(value, low), high) - low) / (high - low)
-        return round(MARGIN + share * (LINE_WIDTH - 2 * MARGIN), 2)
+        return round(MARGIN + share * (width - 2 * MARGIN), 2)
 
     band = None
     if interval is not None:
         left = MARGIN if interval[0] is None else x(interval[0])
-        right = LINE_WIDTH - MARGIN if interval[1] is None else x(interval[1])
+        right = width - MARGIN if interval[1] is None else x(interval[1])
         band = {"x": left, "width": round(right - left, 2)}
     return {
-        "width": LINE_WIDTH,
+        "width": width,
         "left": MARGIN,
-        "right": LINE_WIDTH - MARGIN,
+        "right": width - MARGIN,
         "value": x(metric.value),
         "low": None if metric.low is None else x(metric.low),
         "high": None if metric.high is None else x(metric.high),
@@ -111,7 +112,7 @@ def plot_svg(check: Check, result: Result) -> str | None:
     with rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*IBM Plex Sans.*")
         _quiet_font_manager()
-        figure = Figure(figsize=(5.4, 2.5), layout="constrained")
+        figure = Figure(figsize=(5.35, 2.2), layout="constrained")
         FigureCanvasAgg(figure)
         check.plot(result, figure.add_subplot())
         stream = io.StringIO()

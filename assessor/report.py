@@ -14,7 +14,7 @@ from typing import Any
 
 from assessor.assessment import Assessment
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.charts import plot_svg, target_line
+from assessor.charts import NARROW, plot_svg, target_line
 from assessor.contract import Check
 from assessor.errors import MissingExtra, UsageError
 from assessor.model import DIMENSION_NAMES, Answer, CheckRun, Requirement, Status, Verdict
@@ -231,6 +231,7 @@ def _card(run: CheckRun, check: Check | None) -> dict[str, Any]:
     """One check's measurement as the report shows it."""
     metric = run.judged_metric
     result = run.result
+    interval = run.target.interval if run.target else None
     return {
         "id": run.check,
         "anchor": run.check.replace(".", "-"),
@@ -240,7 +241,8 @@ def _card(run: CheckRun, check: Check | None) -> dict[str, Any]:
         "sentence": run.outcome.sentence,
         "requirements": list(run.requirements),
         "target": _card_target(run),
-        "line": target_line(metric, run.target.interval if run.target else None) if metric else None,
+        "line": target_line(metric, interval) if metric else None,
+        "small_line": target_line(metric, interval, width=NARROW) if metric else None,
         "metric": metric.name if metric else None,
         "metrics": [_metric(item, judged=metric is not None and item.name == metric.name) for item in run.metrics],
         "tables": [_table(table.title, table.columns, table.rows) for table in run.tables if len(table.rows) <= 40],
@@ -325,13 +327,14 @@ def _dimension(state: DimensionState, assessment: Assessment, cards: Mapping[str
 
 def _area(area: AreaState, assessment: Assessment, cards: Mapping[str, Any], seen: set[str]) -> dict[str, Any]:
     """One area; a card stands in the first area that its check is evidence for."""
-    titles = {head.id: head.title for _, head in assessment.catalog.areas()}
+    head = next(head for _, head in assessment.catalog.areas() if head.id == area.id)
     here = sorted({check for state in area.requirements for check in state.checks if check in cards} - seen)
     seen.update(here)
     by_id = assessment.catalog.by_id
     return {
         "id": area.id,
-        "title": titles[area.id],
+        "title": head.title,
+        "kind": head.kind.value,
         "sentence": area.sentence,
         "answered": [
             _requirement(by_id[state.id], state, assessment.answers[state.id], cards)
