@@ -13,6 +13,7 @@ from assessor.model import Interval
 from assessor.verdicts import shown
 
 WIDE, NARROW, MARGIN = 460.0, 180.0, 14.0  # of the drawing, in points: a card and a table cell
+LABEL = 34.0  # least distance of two labels
 
 
 def target_line(metric: Metric, interval: Interval | None, *, width: float = WIDE) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def target_line(metric: Metric, interval: Interval | None, *, width: float = WID
         "low": None if metric.low is None else x(metric.low),
         "high": None if metric.high is None else x(metric.high),
         "band": band,
-        "ticks": _ticks([low, high, *ends], x),
+        "ticks": _ticks(ends, low, high, x),
     }
 
 
@@ -63,22 +64,23 @@ def _axis(points: Sequence[float], metric: Metric) -> tuple[float, float]:
     return start, end
 
 
-def _ticks(values: Sequence[float], x: Any) -> list[dict[str, Any]]:
-    """Labels that do not overlap, the target's ends before the axis's."""
+def _ticks(ends: Sequence[float], low: float, high: float, x: Any) -> list[dict[str, Any]]:
+    """Labels at the target's ends and at round numbers between, where they do not overlap."""
     placed: list[dict[str, Any]] = []
-    for value in reversed(values):
+    for value in (*ends, *_round_numbers(low, high)):
         position = x(value)
-        if all(abs(position - other["x"]) > 34 for other in placed):
-            placed.append({"x": position, "label": shown(_rounded(value))})
+        if all(abs(position - other["x"]) > LABEL for other in placed):
+            placed.append({"x": position, "label": shown(value)})
     return sorted(placed, key=lambda tick: float(tick["x"]))
 
 
-def _rounded(value: float) -> float:
-    """Three significant digits: the ends of an axis need no more."""
-    if value == 0:
-        return 0.0
-    digits = 2 - math.floor(math.log10(abs(value)))
-    return round(value, digits)
+def _round_numbers(low: float, high: float) -> list[float]:
+    """About four multiples of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]
 
 
 def plot_svg(check: Check, result: Result) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 from assessor.assessment import Assessment
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.charts import NARROW, plot_svg, target_line
-from assessor.contract import Check
+from assessor.contract import Check, Result
 from assessor.errors import MissingExtra, UsageError
 from assessor.model import DIMENSION_NAMES, Answer, CheckRun, Requirement, Status, Verdict
 from assessor.verdicts import AreaState, DimensionState, RequirementState, shown, shown_interval
@@ -126,8 +126,6 @@ def _render(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     context = _context(record, assessment, checks)
-    for card in context["cards"].values():
-        card["plot"] = Markup(card["plot"]) if card["plot"] else None  # noqa: S704 - drawn by matplotlib, text escaped
     style = (files("assessor.templates") / "report" / "report.css").read_text("utf-8")
     try:
         return environment.get_template("report.html.j2").render(
@@ -246,7 +244,7 @@ def _card(run: CheckRun, check: Check | None) -> dict[str, Any]:
         "metric": metric.name if metric else None,
         "metrics": [_metric(item, judged=metric is not None and item.name == metric.name) for item in run.metrics],
         "tables": [_table(table.title, table.columns, table.rows) for table in run.tables if len(table.rows) <= 40],
-        "plot": plot_svg(check, result) if check and result else None,
+        "plot": _plot(check, result) if check and result else None,
         "remarks": list(run.remarks),
         "doubt": run.doubt,
         "limits": list(run.limits),
@@ -261,6 +259,12 @@ def _card(run: CheckRun, check: Check | None) -> dict[str, Any]:
         "seconds": shown(run.seconds),
         "memory": f"{run.peak_memory_bytes / 2**20:.0f} MiB",
     }
+
+
+def _plot(check: Check, result: Result) -> str | None:
+    """The plot as a data URI: a picture can run nothing."""
+    svg = plot_svg(check, result)
+    return None if svg is None else f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def _card_target(run: CheckRun) -> dict[str, str] | None:

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -50,10 +51,14 @@ app.add_typer(check.app, name="check")
 app.add_typer(key.app, name="key")
 
 
-def main() -> None:
-    """Run the command line and end the process with a documented exit code."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with a documented exit code.
+
+    Args:
+        arguments: Default: the process's.
+    """
     try:
-        app()
+        app(args=arguments)
     except AssessorError as fault:
         _complain(str(fault))
         sys.exit(fault.exit_code)

@@ -1,0 +1,365 @@
+"""The command line as people and scripts meet it: exit codes, JSON, bad input, kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assessor.cli import main
+
+ASSESSOR = [sys.executable, "-c", "from assessor.cli import main; main()"]
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process as `main` would in its own."""
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def call(*arguments: object) -> Done:
+        capfd.readouterr()
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return Done(code, out, err)
+
+    return call
+
+
+CONFIGURATION = """\
+format: 1
+catalog: {id: ai-assessment-catalog, version: 1.0.0}
+system: {name: Triage, version: "1", purpose: sorts letters}
+protection_needs:
+  fairness: {level: high, because: people are sorted}
+  reliability: {level: medium, because: letters can be sorted again}
+target:
+  task: binary
+  model: {predictions: p.csv}
+  data: {test: {label: y, prediction: p, sensitive: [group]}}
+targets:
+  reliability.performance: {metric: accuracy, interval: [0.8, null], because: the clerks reach 0.8}
+checks:
+  fairness.group_metrics: off
+"""
+
+
+def table(right: float, n: int = 400) -> pd.DataFrame:
+    """Labels, predictions right in the given share, a group."""
+    y = np.arange(n) % 2
+    p = np.where(np.arange(n) < right * n, y, 1 - y)
+    return pd.DataFrame({"y": y, "p": p, "group": np.where(np.arange(n) % 4 < 2, "a", "b")})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An assessment of predictions that are right in 95 of 100 cases."""
+    table(0.95).to_csv(tmp_path / "p.csv", index=False)
+    (tmp_path / "assessor.yaml").write_text(CONFIGURATION)
+    return tmp_path
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    path = folder / "assessor.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+# --- the good way ----------------------------------------------------------------------------------------------------
+
+
+def test_a_project_from_init_to_report(run: Run, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    assert run("init", new).code == 0
+    assert run("init", new).code == 2
+    status = run("status", "--project", new, "--json")
+    assert status.code == 0
+    assert json.loads(status.out)["system"]["name"] == "new"
+    assert run("report", "--project", new, "--format", "json", "--output", "-").code == 0
+
+
+def test_check_run_measures_judges_and_keeps(run: Run, folder: Path) -> None:
+    first = run("check", "run", "reliability.performance", "--project", folder, "--json")
+    (result,) = json.loads(first.out)
+    assert first.code == 0
+    assert result["outcome"]["status"] == "pass"
+    assert result["outcome"]["sentence"].startswith("accuracy 0.95 [")
+    assert result["outcome"]["sentence"].endswith("lies inside the target of at least 0.8")
+    assert result["target"]["source"] == "assessor.yaml:12"
+    again = json.loads(run("check", "run", "reliability.performance", "--project", folder, "--json").out)
+    assert again == [result]
+
+
+def test_two_fresh_runs_differ_in_time_and_memory_alone(run: Run, folder: Path) -> None:
+    command = ("check", "run", "--fresh", "--project", folder, "--json")
+    first, second = json.loads(run(*command).out), json.loads(run(*command).out)
+    for result in (*first, *second):
+        for name in ("started", "seconds", "peak_memory_bytes"):
+            result.pop(name)
+    assert first == second
+    assert len(first) == 6
+
+
+def test_a_changed_target_is_judged_again_without_measuring(run: Run, folder: Path) -> None:
+    command = ("check", "run", "reliability.performance", "--project", folder, "--json")
+    (before,) = json.loads(run(*command).out)
+    edit(folder, "[0.8, null]", "[0.99, null]")
+    assert json.loads(run("status", "--project", folder, "--json").out)["outdated"] == ["reliability.performance"]
+    assert run("gate", "--project", folder).code == 3
+    (after,) = json.loads(run(*command).out)
+    assert after["outcome"]["status"] == "fail"
+    assert (after["metrics"], after["seconds"]) == (before["metrics"], before["seconds"])
+    assert run("gate", "--project", folder).code == 1
+
+
+def test_gate_exit_codes(run: Run, folder: Path) -> None:
+    nothing = run("gate", "--project", folder)
+    assert nothing.code == 3
+    assert "nothing was measured" in nothing.out
+    run("check", "run", "reliability.performance", "--project", folder)
+    assert run("gate", "--project", folder).code == 0
+    decision = json.loads(run("gate", "--project", folder, "--format", "json").out)
+    assert decision["exit_code"] == 0
+    assert decision["passed"] == ["reliability.performance"]
+
+
+def test_answers_by_script(run: Run, folder: Path) -> None:
+    evidence = folder / "protocol.md"
+    evidence.write_text("tested on 400 letters")
+    done = run(
+        "answer", "--project", folder, "--set", "RE-R-SC-ME-05=fulfilled", "--set", "RE-R-SC-ME-05.q1=400 letters",
+        "--because", "tested", "--by", "Ada", "--evidence", evidence,
+    )  # fmt: skip
+    assert done.code == 0
+    text = (folder / "answers" / "RE-R-SC.yaml").read_text()
+    assert "value: fulfilled" in text
+    assert "q1: 400 letters" in text
+    assert len(list((folder / "evidence").glob("*/protocol.md"))) == 1
+
+
+def test_contradiction_comes_first(run: Run, folder: Path) -> None:
+    table(0.5).to_csv(folder / "p.csv", index=False)
+    run("answer", "--project", folder, "--set", "RE-R-SC-ME-05=fulfilled", "--because", "tested", "--by", "Ada")
+    run("check", "run", "reliability.performance", "--project", folder)
+    status = json.loads(run("status", "--project", folder, "--json").out)
+    (contradiction,) = status["contradictions"]
+    assert contradiction["requirement"] == "RE-R-SC-ME-05"
+    assert contradiction["sentence"].startswith("Ada answered RE-R-SC-ME-05 “fulfilled”, but reliability.performance")
+    reliability = next(state for state in status["dimensions"] if state["id"] == "RE")
+    assert reliability["ceiling"] == "unacceptable"
+
+
+def test_json_is_all_that_standard_output_holds(run: Run, folder: Path) -> None:
+    for command in (("catalog", "list"), ("catalog", "show", "AT"), ("catalog", "validate"), ("check", "list"),
+                    ("check", "show", "reliability.performance"), ("check", "run", "--project", folder),
+                    ("status", "--project", folder), ("gate", "--project", folder),
+                    ("verify", folder)):  # fmt: skip
+        json.loads(run(*command, "--json").out)
+
+
+def test_help_is_quick_and_pulls_in_nothing_heavy() -> None:
+    heavy = "numpy pandas torch scipy sklearn matplotlib weasyprint pyhanko cryptography".split()
+    code = (
+        "import resource, sys\nfrom assessor.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)\n"
+        "usage = resource.getrusage(resource.RUSAGE_SELF)\nprint(usage.ru_utime + usage.ru_stime, file=sys.stderr)"
+    )
+    loaded, seconds = zip(*(_help_once(code) for _ in range(3)), strict=True)
+    assert loaded == ("[]",) * 3
+    assert min(seconds) < 0.3
+
+
+def _help_once(code: str) -> tuple[str, float]:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, seconds = done.stderr.splitlines()
+    return loaded, float(seconds)
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+def refused(done: Done, *words: str) -> None:
+    assert done.code == 2, done
+    for word in words:
+        assert word in done.err, done.err
+
+
+def test_missing_file(run: Run, folder: Path) -> None:
+    (folder / "p.csv").unlink()
+    refused(run("check", "run", "--project", folder), "target.data.test", "no file", "p.csv")
+
+
+def test_bad_yaml(run: Run, folder: Path) -> None:
+    edit(folder, "  task: binary", "  task: [binary")
+    refused(run("status", "--project", folder), "assessor.yaml:9", "not readable as YAML")
+
+
+def test_unknown_key(run: Run, folder: Path) -> None:
+    edit(folder, "sensitive:", "sensitiv:")
+    refused(run("status", "--project", folder), "assessor.yaml:10", "target.data.test.sensitiv", "did you mean 'sensitive'?")
+
+
+def test_wrong_type(run: Run, folder: Path) -> None:
+    edit(folder, "[0.8, null]", "high")
+    refused(run("status", "--project", folder), "assessor.yaml:12", "interval", "found 'high'")
+
+
+def test_unknown_check(run: Run, folder: Path) -> None:
+    wanted = "did you mean 'reliability.performance'?"
+    refused(run("check", "run", "reliability.performanse", "--project", folder), wanted)
+    edit(folder, "reliability.performance:", "reliability.performanse:")
+    refused(run("check", "run", "--project", folder), "assessor.yaml:12", wanted)
+
+
+def test_unknown_parameter(run: Run, folder: Path) -> None:
+    edit(folder, "fairness.group_metrics: off", "fairness.group_metrics: {minimum_grop: 5}")
+    refused(run("check", "run", "--project", folder), "assessor.yaml:14", "minimum_grop", "did you mean 'minimum_group'?")
+
+
+def test_wrong_column(run: Run, folder: Path) -> None:
+    edit(folder, "prediction: p,", "prediction: pp,")
+    refused(run("check", "run", "--project", folder), "no column 'pp'", "Columns: y, p, group")
+
+
+def test_nan_features_and_labels_out_of_range(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "assessor.yaml").write_text(TORCH)
+    (tmp_path / "system.py").write_text(SYSTEM)
+    refused(run("check", "run", "--project", tmp_path), "1 of 40 rows", "row 3", "impute")
+    (tmp_path / "system.py").write_text(SYSTEM.replace("x[3, 1] = float('nan')", "y[5] = 7"))
+    refused(run("check", "run", "--project", tmp_path), "1 labels are none of the classes", "row 5, '7'")
+
+
+def test_model_that_raises(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "assessor.yaml").write_text(TORCH)
+    (tmp_path / "system.py").write_text(SYSTEM.replace("nn.Linear(3, 2)", "1 / 0"))
+    refused(run("check", "run", "--project", tmp_path), "system:load_model raised ZeroDivisionError", "system.py line")
+
+
+def test_one_class_only_and_empty_group_are_outcomes(run: Run, folder: Path) -> None:
+    frame = table(0.95)
+    frame["y"], frame["p"], frame["group"] = 1, 1, "a"
+    frame.loc[0, "y"] = 0
+    frame.to_csv(folder / "p.csv", index=False)
+    edit(folder, "  fairness.group_metrics: off", "  reliability.performance: {metric: roc_auc}")
+    edit(folder, "{metric: accuracy, ", "{")
+    results = {r["check"]: r["outcome"] for r in json.loads(run("check", "run", "--project", folder, "--json").out)}
+    assert results["fairness.group_metrics"]["status"] == "not_applicable"
+    assert results["reliability.performance"]["status"] == "not_applicable"
+    assert all(outcome["sentence"] for outcome in results.values())
+
+
+def test_pdf_that_is_none(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "report.pdf").write_text("not a PDF")
+    refused(run("verify", tmp_path / "report.pdf"), "report.pdf" if False else "PDF")
+    refused(run("verify", tmp_path / "absent.pdf"), "no such file")
+
+
+def test_no_project_here(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(run("status"), "no assessor.yaml", "assessor init")
+
+
+TORCH = """\
+format: 1
+catalog: {version: 1.0.0}
+system: {name: x, version: "1"}
+target:
+  task: binary
+  model: {load: "system:load_model"}
+  data: {train: {load: "system:data"}, test: {load: "system:data"}}
+"""
+
+SYSTEM = """\
+import torch
+from torch import nn
+
+
+def load_model():
+    torch.manual_seed(0)
+    return nn.Linear(3, 2)
+
+
+def data():
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
+    y = (x[:, 0] > 0).long()
+    x[3, 1] = float('nan')
+    return x, y
+"""
+
+
+# --- kills -----------------------------------------------------------------------------------------------------------
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_killed_check_run_resumes(run: Run, tmp_path: Path) -> None:
+    """A model that gets slow after a while: the first results are kept, the second run makes the others."""
+    slow = SYSTEM.replace("x[3, 1] = float('nan')", "pass").replace(
+        "return nn.Linear(3, 2)", "return Slow()"
+    ) + (
+        "\n\nimport os, time\n\nclass Slow(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.fc = nn.Linear(3, 2)\n\n    def forward(self, x):\n"
+        "        if x.requires_grad and 'SLOW' in os.environ:\n            time.sleep(60)\n        return self.fc(x)\n"
+    )
+    (tmp_path / "assessor.yaml").write_text(TORCH)
+    (tmp_path / "system.py").write_text(slow)
+    command = [*ASSESSOR, "check", "run", "--project", str(tmp_path)]
+    process = subprocess.Popen(command, env={**os.environ, "SLOW": "1"}, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    done = tmp_path / "results"
+    wait_for(lambda: len(list(done.glob("*/*.json"))) >= 3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {path: path.read_bytes() for path in done.glob("*/*.json")}
+    assert run("verify", tmp_path).code == 0
+    results = json.loads(run("check", "run", "--project", tmp_path, "--json").out)
+    assert len(results) == 7
+    for path, content in before.items():
+        assert path.read_bytes() == content
+    assert len(list(done.glob("*/*.json"))) == 7
+
+
+def test_killed_answer_keeps_what_was_answered(run: Run, folder: Path) -> None:
+    command = [*ASSESSOR, "answer", "PF", "--project", str(folder), "--by", "Ada"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdin is not None
+    catalog = json.loads(run("catalog", "list", "PF", "--json").out)
+    for question in catalog[0]["questions"]:
+        process.stdin.write("1\n" if question["type"] != "text" else "a reply\n")
+    process.stdin.write("fulfilled\nit is described\nhalf a reply\n")
+    process.stdin.flush()
+    draft = folder / ".assessor" / f"draft-{catalog[1]['id']}.json"
+    wait_for(draft.is_file)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    status = json.loads(run("status", "--project", folder, "--json").out)
+    profile = next(state for state in status["dimensions"] if state["id"] == "PF")
+    assert profile["answered"] == 1
+    assert json.loads(draft.read_text()) == {catalog[1]["questions"][0]["id"]: "half a reply"}
+    assert run("verify", folder).code == 0

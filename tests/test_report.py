@@ -1,0 +1,202 @@
+"""The report: what stands on which page, what is inside the file, what a hostile text can do."""
+
+import json
+from pathlib import Path
+
+import pypdf
+import pytest
+from matplotlib.axes import Axes
+
+from assessor.assessment import Assessment
+from assessor.canonical import canonical_json, sha256_hex
+from assessor.charts import plot_svg, target_line
+from assessor.contract import Better, Check, CheckInfo, Metric, Need, Params, Result, Subject, Table, Task
+from assessor.engine import Job, run_job, subject_record
+from assessor.errors import UsageError
+from assessor.model import Answer, JudgedTarget
+from assessor.pdf_signatures import attachments
+from assessor.project import Project, now
+from assessor.report import report_html, report_json, report_pdf
+from assessor.subjects import load_subject
+
+EVIL = "<script>alert(1)</script><img src=file:///etc/passwd>"
+
+CONFIGURATION = f"""\
+format: 1
+catalog: {{version: 1.0.0}}
+system: {{name: "Triage", version: "1.2", purpose: "{EVIL}", provider: "ACME"}}
+protection_needs:
+  reliability: {{level: high, because: people wait}}
+  safety: {{level: low, because: no actuator}}
+target: {{task: binary, model: {{predictions: p.csv}}, data: {{test: {{label: y, prediction: p}}}}}}
+targets: {{test.accuracy: {{interval: [0.9, null], because: the clerks reach 0.9}}}}
+"""
+
+
+def measure(subject: Subject, params: Params, seed: int) -> Result:
+    metric = Metric(
+        name="accuracy", value=0.5, low=0.4, high=0.6, confidence=0.95, n=4, better=Better.HIGHER, method="by hand",
+        primary=True,
+    )  # fmt: skip
+    table = Table(name="t", title="By letter", columns=("letter", "share"), rows=(("a", 0.25), ("b", None)))
+    return Result(metrics=(metric,), tables=(table,), remarks=(EVIL,))
+
+
+def plot(result: Result, axes: Axes) -> None:
+    axes.plot([0, 1], [0, 1], color="black")
+    axes.set_xlabel("κ & <share>")
+
+
+INFO = CheckInfo(
+    id="test.accuracy", version="1", title="Accuracy by hand", measures="Something.", unit="1",
+    needs=frozenset({Need.TEST}), tasks=frozenset(Task), limits=("Four letters are few.",), remedy="Sort better.",
+    source="nobody", requirements=("RE-R-SC-ME-05", "S-R-FS-ME-01"),
+)  # fmt: skip
+CHECK = Check(INFO, Params, measure, plot)
+
+
+@pytest.fixture(scope="module")
+def assessment(tmp_path_factory: pytest.TempPathFactory) -> Assessment:
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "p.csv").write_text("y,p\n0,0\n1,1\n0,1\n1,0\n")
+    project = Project.create(folder, {"assessor.yaml": CONFIGURATION.encode()}, actor="t", action="init")
+    configuration = project.configuration()
+    assert configuration.target is not None
+    subject, kind, digest = load_subject(configuration.target, folder)
+    target = JudgedTarget(**configuration.targets["test.accuracy"].model_dump(), source="assessor.yaml:8")
+    job = Job(CHECK, Params(), target, 0, INFO.requirements)
+    project.save_run(run_job(job, subject, subject_record(subject, kind, digest)))
+    answer = Answer(value="fulfilled", because=EVIL, replies={"q1": "tested on letters"}, by="Ada", at=now())
+    project.save_answer("RE-R-SC-ME-05", "RE-R-SC", answer, evidence={})
+    return Assessment.read(project)
+
+
+@pytest.fixture(scope="module")
+def html(assessment: Assessment) -> str:
+    return report_html(assessment, {CHECK.id: CHECK})
+
+
+@pytest.fixture(scope="module")
+def pdf(assessment: Assessment) -> bytes:
+    return report_pdf(assessment, {CHECK.id: CHECK})
+
+
+@pytest.fixture(scope="module")
+def pages(pdf: bytes, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    path = tmp_path_factory.mktemp("pdf") / "r.pdf"
+    path.write_bytes(pdf)
+    return [" ".join(page.extract_text().split()) for page in pypdf.PdfReader(path).pages]
+
+
+def test_page_one_says_the_worst_first(pages: list[str]) -> None:
+    first = pages[0]
+    assert "Triage 1.2" in first
+    contradiction = first.index("Ada answered RE-R-SC-ME-05 “fulfilled”, but test.accuracy measured")
+    failure = first.index("Accuracy by hand: accuracy 0.5 [0.4, 0.6] lies outside the target of at least 0.9")
+    table = first.index("Residual risk")
+    assert contradiction < failure < table
+    assert "unacceptable" in first
+    assert "not assessed: need low" in first
+
+
+def test_every_page_is_numbered_and_the_contents_lead_there(pages: list[str]) -> None:
+    for number, text in enumerate(pages, start=1):
+        assert f"page {number} of {len(pages)}" in text
+    glance = next(number for number, text in enumerate(pages, start=1) if "Each measurement with its interval" in text)
+    contents = next(text for text in pages if "Result on one page" in text)
+    assert contents.split()[3] == str(glance)  # page numbers float right and are extracted first, in order
+
+
+def test_measurement_stands_with_target_limits_and_provenance(pages: list[str]) -> None:
+    text = " ".join(pages)
+    for words in (
+        "the clerks reach 0.9", "set in assessor.yaml:8", "What this does not show", "Four letters are few.",
+        "By letter", "0.25", "–", "Sort better.", "tested on letters", "Safety and security",
+    ):  # fmt: skip
+        assert words in text
+    card = next(page for page in pages if "By letter" in page)
+    assert "Accuracy by hand" in card
+
+
+def test_results_are_inside_and_their_digest_is_on_page_one(assessment: Assessment, pdf: bytes, pages: list[str]) -> None:
+    content = attachments(pdf)["assessment.json"]
+    record = json.loads(content)
+    assert canonical_json(record) == content
+    assert sha256_hex(content) in pages[0].replace(" ", "")
+    assert record["results"]["test.accuracy"]["result"]["outcome"]["status"] == "fail"
+    assert {**json.loads(report_json(assessment)), "created": ""} == {**record, "created": ""}
+
+
+def test_pdf_is_archivable(pdf: bytes, tmp_path: Path) -> None:
+    """Stands in for veraPDF: the claim, tags, embedded fonts, an attachment with its relationship, no script."""
+    path = tmp_path / "r.pdf"
+    path.write_bytes(pdf)
+    reader = pypdf.PdfReader(path)
+    metadata = reader.trailer["/Root"]["/Metadata"].get_data()
+    assert b"pdfaid:part" in metadata
+    assert reader.trailer["/Root"]["/MarkInfo"]["/Marked"]
+    fonts = {
+        font["/BaseFont"]: font["/DescendantFonts"][0]["/FontDescriptor"].get_object()
+        for page in reader.pages
+        for font in (item.get_object() for item in page["/Resources"].get("/Font", {}).values())
+    }
+    assert len(fonts) >= 3
+    assert all("IBM-Plex" in name for name in fonts)
+    assert all("/FontFile2" in found or "/FontFile3" in found for found in fonts.values())
+    assert reader.trailer["/Root"]["/AF"][0].get_object()["/AFRelationship"] == "/Data"
+    assert "/JavaScript" not in pdf.decode("latin-1")
+
+
+def test_hostile_text_stays_text(html: str) -> None:
+    assert "<script>" not in html
+    assert "<img src=file" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_template_may_be_replaced_but_fetches_nothing(assessment: Assessment, tmp_path: Path) -> None:
+    (tmp_path / "report.html.j2").write_text("<p>{{ system.name }}</p><img src='file:///etc/passwd'>")
+    assert report_html(assessment, {}, templates=tmp_path).startswith("<p>Triage</p>")
+    with pytest.raises(UsageError, match="outside the report"):
+        report_pdf(assessment, {}, templates=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("{{ nothing }}", "'nothing' is undefined"), ("{% if %}", "report.html.j2:1"), ("{{ [].__class__.__mro__ }}", "unsafe")],
+)
+def test_faulty_templates_are_told(assessment: Assessment, tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "report.html.j2").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        report_html(assessment, {}, templates=tmp_path)
+
+
+def test_a_result_whose_check_is_gone_is_shown_without_plot(assessment: Assessment) -> None:
+    html = report_html(assessment, {})
+    assert "accuracy 0.5 [0.4, 0.6] lies outside the target of at least 0.9" in html
+    assert "κ &amp; &lt;share&gt;" not in html
+
+
+def test_plot_is_the_same_bytes_and_keeps_its_text() -> None:
+    result = measure(None, Params(), 0)  # type: ignore[arg-type]
+    first, second = plot_svg(CHECK, result), plot_svg(CHECK, result)
+    assert first is not None
+    assert first == second
+    assert "κ &amp; &lt;share&gt;" in first
+
+
+def metric(value: float, low: float | None, high: float | None) -> Metric:
+    return Metric(name="m", value=value, low=low, high=high, n=9, better=Better.HIGHER, method="m")
+
+
+def test_target_line_places_things_in_order() -> None:
+    line = target_line(metric(0.5, 0.4, 0.6), (0.7, None))
+    assert line["left"] <= line["low"] < line["value"] < line["high"] < line["band"]["x"]
+    assert line["band"]["x"] + line["band"]["width"] == pytest.approx(line["right"])
+    assert [tick["label"] for tick in line["ticks"]] == ["0.4", "0.5", "0.6", "0.7"]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e9, 1e-9])
+def test_target_line_of_a_point_stays_on_the_paper(value: float) -> None:
+    line = target_line(metric(value, None, None), None)
+    assert line["band"] is None
+    assert line["left"] <= line["value"] <= line["right"]
