@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from assessor.errors import UsageError
-from assessor.model import Answer, Catalog, EvidenceRef, Question, Requirement, Verdict
+from assessor.model import Answer, Catalog, Question, Requirement, Verdict
 from assessor.project import Project, evidence_ref, now
 from assessor.questionnaire import checked_reply, checked_verdict, split_setting
 
@@ -23,24 +25,30 @@ class Saved(NamedTuple):
 class Interview:
     """One requirement being answered at a terminal; replies survive a kill."""
 
-    def __init__(self, project: Project, requirement: Requirement, by: str) -> None:
+    def __init__(self, project: Project, requirement: Requirement, by: str, known: Answer | None = None) -> None:
         """Start, or go on where a killed process was.
 
         Args:
             project: The folder.
             requirement: What is asked.
             by: Who answers.
+            known: The answer so far, whose replies and evidence are kept unless they are replaced.
         """
         self._project = project
         self._requirement = requirement
         self._by = by
+        self._known = known
         self._draft = project.folder / ".assessor" / f"draft-{requirement.id}.json"
-        self.replies: dict[str, str] = self._restored()
+        self.replies: dict[str, str] = {**(known.replies if known else {}), **self._restored()}
 
     def _restored(self) -> dict[str, str]:
-        if not self._draft.is_file():
+        """Replies of the draft, if it is there and readable; of questions that are still asked."""
+        try:
+            draft = json.loads(self._draft.read_text("utf-8"))
+            asked = [question.id for question in self._requirement.questions]
+            return {name: str(draft[name]) for name in asked if name in draft}
+        except (OSError, ValueError, TypeError):
             return {}
-        return {str(key): str(value) for key, value in json.loads(self._draft.read_text("utf-8")).items()}
 
     def reply(self, question: Question, text: str) -> None:
         """Keep the reply to one question."""
@@ -52,12 +60,20 @@ class Interview:
 
     def finish(self, verdict: Verdict, because: str, evidence: Sequence[Path]) -> None:
         """Save the answer and drop the draft."""
-        save(self._project, self._requirement, verdict, because, self._by, self.replies, evidence)
+        contents = read_evidence(evidence)
+        answer = _answer(verdict, because, self._by, self.replies, contents, self._known)
+        self._project.save_answer(self._requirement.id, self._requirement.area, answer, evidence=contents)
         self._draft.unlink(missing_ok=True)
 
 
 def save_settings(
-    project: Project, catalog: Catalog, settings: Sequence[str], *, because: str | None, by: str, evidence: Sequence[Path]
+    project: Project,
+    catalog: Catalog,
+    settings: Sequence[str],
+    *,
+    because: str | None,
+    by: str,
+    evidence: Sequence[Path],
 ) -> list[Saved]:
     """Save what a script sets.
 
@@ -90,46 +106,51 @@ def save_settings(
         verdict = verdicts.get(name) or (Verdict(known.value) if known else None)
         reason = because or (known.because if known and name not in verdicts else None)
         if verdict is None:
-            raise UsageError(f"--set {name}: its verdict is missing, give  --set {name}=fulfilled  (or partly, ...) too")
+            raise UsageError(
+                f"--set {name}: its verdict is missing, give  --set {name}=fulfilled  (or partly, ...) too"
+            )
         if not reason:
             raise UsageError(f"--set {name}: the reason is missing, give  --because TEXT")
         plan.append((catalog.by_id[name], verdict, reason, {**(known.replies if known else {}), **new}))
-    read_evidence(evidence)
-    for requirement, verdict, reason, merged in plan:
-        save(project, requirement, verdict, reason, by, merged, evidence)
-    return [Saved(requirement.id, str(verdict)) for requirement, verdict, _, _ in plan]
+    contents = read_evidence(evidence)
+    finished = [
+        (requirement, _answer(verdict, reason, by, merged, contents, answers.get(requirement.id)))
+        for requirement, verdict, reason, merged in plan
+    ]
+    for requirement, answer in finished:
+        project.save_answer(requirement.id, requirement.area, answer, evidence=contents)
+    return [Saved(requirement.id, str(answer.value)) for requirement, answer in finished]
 
 
-def save(
-    project: Project,
-    requirement: Requirement,
+def _answer(
     verdict: Verdict,
     because: str,
     by: str,
     replies: Mapping[str, str],
-    evidence: Sequence[Path],
-) -> None:
-    """Save one answer with its evidence files.
-
-    Raises:
-        UsageError: An evidence file cannot be read.
-    """
-    contents = read_evidence(evidence)
-    references: list[EvidenceRef] = [evidence_ref(name, content) for name, content in contents.items()]
-    answer = Answer.model_validate(
-        {"value": verdict, "because": because, "replies": replies, "by": by, "at": now(), "evidence": references}
-    )
-    project.save_answer(requirement.id, requirement.area, answer, evidence=contents)
+    contents: Mapping[str, bytes],
+    known: Answer | None,
+) -> Answer:
+    """The answer; evidence of the known one stays, unless a file of its name is given anew."""
+    evidence = {reference.name: reference for reference in (known.evidence if known else ())}
+    data = {"value": verdict, "because": because, "replies": replies, "by": by, "at": now()}
+    try:
+        evidence |= {name: evidence_ref(name, content) for name, content in contents.items()}
+        return Answer.model_validate({**data, "evidence": tuple(evidence.values())})
+    except ValidationError as faults:
+        told = [f"{fault['loc'][0]}: found {fault['input']!r}: {fault['msg']}" for fault in faults.errors()]
+        raise UsageError("; ".join(told)) from faults
 
 
 def read_evidence(paths: Sequence[Path]) -> dict[str, bytes]:
     """Content of files by name.
 
     Raises:
-        UsageError: One cannot be read.
+        UsageError: One cannot be read, or two have one name.
     """
-    contents = {}
+    contents: dict[str, bytes] = {}
     for path in paths:
+        if path.name in contents:
+            raise UsageError(f"--evidence {path}: found two files called {path.name}, wanted names that differ")
         try:
             contents[path.name] = path.read_bytes()
         except OSError as fault:

@@ -57,7 +57,7 @@ def _axis(points: Sequence[float], metric: Metric) -> tuple[float, float]:
     low, high = min(points), max(points)
     room = (high - low) * 0.15 or abs(high) * 0.15 or 1.0
     start, end = low - room, high + room
-    if metric.unit == "1" and 0 <= low and high <= 1:
+    if metric.unit == "1" and low >= 0 and high <= 1:
         start, end = max(start, 0.0), min(end, 1.0)
     elif low >= 0:
         start = max(start, 0.0)
@@ -99,7 +99,7 @@ def plot_svg(check: Check, result: Result) -> str | None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    settings = {
+    settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": check.id,
         "font.family": "IBM Plex Sans",

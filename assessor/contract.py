@@ -64,8 +64,11 @@ def _finite(value: float) -> float:
     return value
 
 
+MAX_INTEGER = 2**53 - 1  # what JSON holds exactly everywhere (RFC 7493 section 2.2); canonical JSON refuses more
+
 Number = Annotated[float, AfterValidator(_finite)]
-Cell = str | bool | int | Number | None
+Integer = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+Cell = str | bool | Integer | Number | None
 
 
 class Frozen(BaseModel):
@@ -148,7 +151,7 @@ class Result(Frozen):
         doubt: Why these numbers must not be judged, or None; turns any verdict inconclusive.
     """
 
-    metrics: tuple[Metric, ...]
+    metrics: tuple[Metric, ...] = Field(min_length=1)
     series: tuple[Series, ...] = ()
     tables: tuple[Table, ...] = ()
     remarks: tuple[str, ...] = ()

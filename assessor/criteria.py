@@ -31,8 +31,7 @@ def load_catalog(folder: Path | None = None) -> Catalog:
         raise UsageError(f"{folder}: no catalog.yaml here; wanted the folder of a catalog")
     head = validate(_read(folder, "catalog.yaml"), CatalogHead)
     faults = _stray_files(folder, head)
-    documents = {}
-    requirements: list[Requirement] = []
+    placed: list[tuple[Requirement, str]] = []
     for dimension in head.dimensions:
         for area in dimension.areas:
             try:
@@ -41,13 +40,13 @@ def load_catalog(folder: Path | None = None) -> Catalog:
             except (ConfigurationError, UsageError) as fault:
                 faults.append(str(fault))
                 continue
-            documents[area.id] = document
-            requirements += found.requirements
+            for index, requirement in enumerate(found.requirements):
+                placed.append((requirement, f"{document.name}:{document.lines['requirements', index]}"))
             faults += _area_faults(document, found, area)
-    faults += _reference_faults(requirements, documents)
+    faults += _reference_faults(placed)
     if faults:
         raise ConfigurationError("\n".join(faults))
-    return Catalog(head=head, requirements=tuple(requirements), sha256=_digest(folder, head))
+    return Catalog(head=head, requirements=tuple(item for item, _ in placed), sha256=_digest(folder, head))
 
 
 def _file(dimension: DimensionHead, area: AreaHead) -> str:
@@ -76,19 +75,13 @@ def _area_faults(document: Document, found: Requirements, area: AreaHead) -> lis
     return faults
 
 
-def _reference_faults(requirements: list[Requirement], documents: dict[str, Document]) -> list[str]:
+def _reference_faults(placed: list[tuple[Requirement, str]]) -> list[str]:
     """Ids that repeat, and references that lead nowhere."""
     faults: list[str] = []
     where: dict[str, str] = {}
-    known = {name for requirement in requirements for name in (requirement.id, *requirement.aliases)}
-    position: dict[str, int] = {}
-    for requirement in requirements:
-        index = position.get(requirement.area, 0)
-        position[requirement.area] = index + 1
-        document = documents.get(requirement.area)
-        if document is None:
-            continue
-        place = f"{document.name}:{document.lines['requirements', index]} {requirement.id}"
+    known = {name for requirement, _ in placed for name in (requirement.id, *requirement.aliases)}
+    for requirement, line in placed:
+        place = f"{line} {requirement.id}"
         for name in (requirement.id, *requirement.aliases):
             if name in where:
                 faults.append(f"{place}: id '{name}' appears twice (first {where[name]})")

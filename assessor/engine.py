@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import platform
+import random
 import resource
 import sys
 import time
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.contract import Check, Need, NotApplicable, Params, Result, Subject
@@ -79,7 +81,7 @@ def key_of(job: Job, record: SubjectRecord, device: str) -> str:
         "params": job.params.model_dump(mode="json"),
         "seed": job.seed,
         "subject": record.model_dump(mode="json"),
-        "environment": environment(device).model_dump(mode="json"),
+        "environment": environment(device, record.kind).model_dump(mode="json"),
     }
     return sha256_hex(canonical_json(parts))
 
@@ -103,11 +105,12 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
         if refusal:
             raise NotApplicable(refusal)
         with fixed_randomness(job.seed):
-            result = job.check.measure(subject, job.params, job.seed)
+            result = _measured(job.check.measure(subject, job.params, job.seed))
         outcome = judge(result, job.target)
     except NotApplicable as reason:
-        outcome = Outcome(status=Status.NOT_APPLICABLE, sentence=str(reason) or "not applicable")
-    except Exception as fault:  # whatever a check or the user's model raises is this check's outcome, never a pass
+        outcome = Outcome(status=Status.NOT_APPLICABLE, sentence=_plain(str(reason)) or "not applicable")
+        result = None
+    except (Exception, SystemExit) as fault:  # noqa: BLE001 - whatever is raised is this outcome, never a pass
         outcome = Outcome(status=Status.ERROR, sentence=_told(fault))
         result = None
     return CheckRun(
@@ -122,7 +125,7 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
         params=job.params.model_dump(mode="json"),
         seed=job.seed,
         subject=record,
-        environment=environment(subject.device),
+        environment=environment(subject.device, record.kind),
         code=code_record(job.check),
         key=key_of(job, record, subject.device),
         started=started,
@@ -131,8 +134,14 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
     )
 
 
-def _contents(result: Result) -> dict[str, object]:
-    return {name: getattr(result, name) for name in type(result).model_fields}
+def _measured(value: object) -> Result:
+    if not isinstance(value, Result):
+        raise TypeError(f"the check gave a {type(value).__qualname__}, wanted a Result")
+    return value
+
+
+def _contents(result: Result) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in Result.model_fields}
 
 
 def rejudge(run: CheckRun, job: Job) -> CheckRun:
@@ -155,18 +164,24 @@ def _refusal(check: Check, subject: Subject) -> str | None:
     return f"needs {' and '.join(REASONS[need] for need in missing)}" if missing else None
 
 
-def _told(fault: Exception) -> str:
-    text = " ".join(str(fault).split())
+def _told(fault: BaseException) -> str:
+    text = _plain(str(fault))
     return f"{type(fault).__name__}: {text[:500]}" if text else type(fault).__name__
+
+
+def _plain(text: str) -> str:
+    """One line of text that every file can hold."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 @contextmanager
 def fixed_randomness(seed: int) -> Iterator[None]:
-    """Seed numpy's and torch's global generators for a while: users' models may draw from them."""
+    """Seed Python's, numpy's and torch's global generators for a while: users' models may draw from them."""
     import numpy as np
 
-    state = np.random.get_state()
+    state, python_state = np.random.get_state(), random.getstate()
     np.random.seed(seed % 2**32)
+    random.seed(seed)
     torch = sys.modules.get("torch")
     try:
         if torch is None:
@@ -177,16 +192,17 @@ def fixed_randomness(seed: int) -> Iterator[None]:
                 yield
     finally:
         np.random.set_state(state)
+        random.setstate(python_state)
 
 
-def environment(device: str) -> Environment:
-    """Where this process measures."""
+def environment(device: str, kind: str) -> Environment:
+    """Where this process measures a subject of that kind; torch's threads matter to its modules only."""
     return Environment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         packages=_versions(),
         device=_device_name(device),
-        threads=_threads(),
+        threads=_threads() if kind == "torch" else 1,
     )
 
 
@@ -230,6 +246,11 @@ def _peak_memory(device: str) -> int:
 def code_record(check: Check) -> CodeRecord:
     """The package a check comes from and the digest of its sources."""
     top = check.measure.__module__.partition(".")[0]
+    return _code_record(top)
+
+
+@lru_cache(maxsize=16)
+def _code_record(top: str) -> CodeRecord:
     distribution = next(iter(importlib.metadata.packages_distributions().get(top, [])), None) or _builtin(top)
     try:
         version = importlib.metadata.version(distribution)
@@ -243,7 +264,6 @@ def _builtin(top: str) -> str:
     return "ai-assessor" if top == "assessor_checks" else top
 
 
-@lru_cache(maxsize=16)
 def _source_digest(top: str) -> str:
     module = importlib.import_module(top)
     sha = hashlib.sha256()

@@ -33,7 +33,7 @@ class ConfigurationError(UsageError):
     """One or more faults in files of the assessment or the catalog, one a line."""
 
 
-class MissingExtra(UsageError):
+class MissingExtra(UsageError):  # noqa: N818 - says what it is
     """An optional package is needed and not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
@@ -46,7 +46,7 @@ class MissingExtra(UsageError):
         super().__init__(f"{what}: install the optional packages with  pip install 'ai-assessor[{extra}]'")
 
 
-class CannotJudge(AssessorError):
+class CannotJudge(AssessorError):  # noqa: N818 - says what it is
     """Answers or results that the policy asks for are missing."""
 
     exit_code = 3

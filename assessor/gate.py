@@ -28,6 +28,7 @@ class GateDecision(Frozen):
         blocking: What the policy forbids.
         incomplete: What cannot be judged.
         waived: Failures that a named person accepted.
+        tolerated: Failures that the policy does not forbid.
         passed: Check ids that passed or that nothing is asked of.
     """
 
@@ -35,6 +36,7 @@ class GateDecision(Frozen):
     blocking: tuple[Finding, ...]
     incomplete: tuple[Finding, ...]
     waived: tuple[Finding, ...]
+    tolerated: tuple[Finding, ...]
     passed: tuple[str, ...]
 
     @property
@@ -44,7 +46,8 @@ class GateDecision(Frozen):
             return f"closed: {len(self.blocking)} forbidden by the policy"
         if self.exit_code == CANNOT_JUDGE:
             return f"closed: {len(self.incomplete)} cannot be judged"
-        return "open" + (f", {len(self.waived)} waived" if self.waived else "")
+        counts = ((len(self.waived), "waived"), (len(self.tolerated), "failing and not forbidden"))
+        return ", ".join(["open", *(f"{count} {word}" for count, word in counts if count)])
 
 
 def decide(
@@ -72,28 +75,32 @@ def decide(
     blocking: list[Finding] = []
     incomplete: list[Finding] = []
     waived: list[Finding] = []
+    tolerated: list[Finding] = []
     passed: list[str] = []
-    for check in sorted({*runs, *configuration.targets}):
-        if configuration.checks.get(check) is False:
-            continue
+    looked_at = sorted(name for name in {*runs, *configuration.targets} if configuration.checks.get(name) is not False)
+    for check in looked_at:
         found, missing = _look(check, configuration, runs)
         if found is None:
             passed.append(check)
         elif missing:
             incomplete.append(found)
+        elif found.status not in policy.fail_on:
+            tolerated.append(found)
         elif check in waivers:
             (waived if waivers[check].until >= today else blocking).append(_with_waiver(found, waivers[check], today))
         else:
             blocking.append(found)
-    if not runs:
+    measured = any(runs[check].metrics for check in looked_at if check in runs)
+    if not measured:
         incomplete.append(Finding(id="results", status="missing", sentence="nothing was measured; assessor check run"))
     incomplete += _unanswered(configuration, catalog, answers)
-    stops = bool(incomplete) and (policy.incomplete == "error" or not runs)
+    stops = bool(incomplete) and (policy.incomplete == "error" or not measured)
     return GateDecision(
         exit_code=FORBIDDEN if blocking else CANNOT_JUDGE if stops else 0,
         blocking=tuple(blocking),
         incomplete=tuple(incomplete),
         waived=tuple(waived),
+        tolerated=tuple(tolerated),
         passed=tuple(passed),
     )
 
@@ -107,12 +114,11 @@ def _look(check: str, configuration: Configuration, runs: Mapping[str, CheckRun]
         sentence = "the target changed since it was judged; assessor check run judges again without measuring"
         return Finding(id=check, status="outdated", sentence=sentence), True
     status = run.outcome.status
-    if str(status) in configuration.policy.fail_on:
-        return Finding(id=check, status=status, sentence=run.outcome.sentence), False
+    finding = Finding(id=check, status=status, sentence=run.outcome.sentence)
+    if status in configuration.policy.fail_on or status is Status.FAIL:
+        return finding, False
     if status is Status.ERROR or (target and status in {Status.INCONCLUSIVE, Status.NOT_APPLICABLE, Status.MEASURED}):
-        return Finding(id=check, status=status, sentence=run.outcome.sentence), True
-    if status is Status.FAIL:  # a policy may leave failures to people; they are shown all the same
-        return None, False
+        return finding, True
     return None, False
 
 

@@ -15,10 +15,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, RootModel, StringConstraints, model_validator
 
-from assessor.contract import Frozen, Metric, Number, Result, Series, Table, Task
+from assessor.contract import MAX_INTEGER, Frozen, Metric, Number, Result, Series, Table, Task
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+OptionalText = Annotated[str, StringConstraints(strip_whitespace=True)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9._-]*$")]
 CheckId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
 
@@ -392,7 +393,9 @@ class ProtectionNeeds(Frozen):
     @model_validator(mode="after")
     def _reliability(self) -> ProtectionNeeds:
         if self.reliability is not None and self.reliability.level is Level.LOW:
-            raise ValueError("reliability.level: found 'low', wanted medium or high: the catalog never skips reliability")
+            raise ValueError(
+                "reliability.level: found 'low', wanted medium or high: the catalog never skips reliability"
+            )
         return self
 
     def of(self, dimension: str) -> ProtectionNeed | None:
@@ -418,11 +421,11 @@ class System(Frozen):
 
     name: Text
     version: Text
-    purpose: Text = ""
-    context: Text = ""
-    affected: Text = ""
-    provider: Text = ""
-    assessed_by: Text = ""
+    purpose: OptionalText = ""
+    context: OptionalText = ""
+    affected: OptionalText = ""
+    provider: OptionalText = ""
+    assessed_by: OptionalText = ""
 
 
 Callable_ = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
@@ -485,7 +488,7 @@ class TargetSpec(Frozen):
     model: ModelSpec
     data: Data
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, le=MAX_INTEGER)
 
 
 Interval = tuple[Number | None, Number | None]

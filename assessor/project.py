@@ -38,22 +38,23 @@ class _Index(RootModel[dict[str, str]]):
 class Project:
     """One assessment folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, new: bool = False) -> None:
         """Open a folder that holds assessor.yaml and finish what a killed process left.
 
         Args:
             folder: The folder.
+            new: Whether assessor.yaml is still to come.
 
         Raises:
             UsageError: It holds no assessor.yaml.
         """
         self.folder = folder
-        if not (folder / CONFIGURATION).is_file():
-            raise UsageError(f"{folder}: no {CONFIGURATION} here; start an assessment with  assessor init {folder}")
         self._lock = FileLock(folder / ".assessor" / "lock", timeout=LOCK_SECONDS)
         if any(self._pending.glob("*")) or not self._ledger_is_whole():
             with self.lock():
                 pass
+        if not new and not (folder / CONFIGURATION).is_file():
+            raise UsageError(f"{folder}: no {CONFIGURATION} here; start an assessment with  assessor init {folder}")
 
     @classmethod
     def find(cls, start: Path | None = None) -> Project:
@@ -94,13 +95,11 @@ class Project:
         Raises:
             UsageError: There is an assessment already.
         """
+        project = cls(folder, new=True)
         if (folder / CONFIGURATION).exists():
             raise UsageError(f"{folder / CONFIGURATION} exists; an assessment is never overwritten")
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_through(folder / CONFIGURATION, files[CONFIGURATION])
-        project = cls(folder)
         project.commit(files, actor=actor, action=action)
-        return project
+        return cls(folder)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -186,13 +185,15 @@ class Project:
             requirement = catalog.by_id.get(name)
             if requirement is None:
                 raise ConfigurationError(f"{where}: no requirement '{name}'{nearest(name, catalog.by_id)}")
+            if requirement.id != name:
+                raise ConfigurationError(f"{where}: this requirement is called '{requirement.id}' here; use that name")
             if requirement.area != path.stem:
                 raise ConfigurationError(f"{where}: belongs into answers/{requirement.area}.yaml")
             for question in answer.replies:
                 if requirement.question(question) is None:
                     known = [known.id for known in requirement.questions]
                     raise ConfigurationError(f"{where} replies: no question '{question}'; known: {', '.join(known)}")
-        return {catalog.by_id[name].id: answer for name, answer in answers.items()}
+        return dict(answers)
 
     def runs(self) -> dict[str, CheckRun]:
         """The current result of every check that has one, by check id.
@@ -248,7 +249,7 @@ class Project:
         name = f"answers/{area}.yaml"
         with self.lock():
             path = self.folder / name
-            text = path.read_text("utf-8") if path.is_file() else ""
+            text = yamlfile.decoded(path.read_bytes(), name) if path.is_file() else ""
             data = _plain_answer(answer)
             files = {name: yamlfile.set_key(text, requirement, data, name).encode()}
             for file_name, content in evidence.items():
@@ -264,14 +265,17 @@ class Project:
 
         Returns:
             Its run id.
+
+        Raises:
+            IntegrityError: There is a result of this id already; results never change.
         """
         run_id = f"{run.started.astimezone(UTC):%Y%m%dT%H%M%S%fZ}-{run.key[:8]}"
+        name = f"results/{run.check}/{run_id}.json"
         with self.lock():
+            if (self.folder / name).exists():
+                raise IntegrityError(f"{self.folder / name} exists; a result is never overwritten")
             index = {**self._index(), run.check: run_id}
-            files = {
-                f"results/{run.check}/{run_id}.json": canonical_json(run),
-                INDEX: canonical_json(index) + b"\n",
-            }
+            files = {name: canonical_json(run), INDEX: canonical_json(index) + b"\n"}
             self.commit(files, actor=actor or current_user(), action=f"check run {run.check}")
         return run_id
 
@@ -289,16 +293,15 @@ class Project:
             changes = {
                 name: ledger.Change(before=before[name], after=sha256_hex(content)) for name, content in files.items()
             }
-            self._pending.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._pending)
             for content in files.values():
                 _write_through(self._pending / sha256_hex(content), content)
-            line, entry = ledger.append(
-                self.ledger_bytes(), actor=actor, action=action, because=because, files=changes
-            )
+            line, entry = ledger.append(self.ledger_bytes(), actor=actor, action=action, because=because, files=changes)
             with (self.folder / LEDGER).open("ab") as stream:
                 stream.write(line)
                 stream.flush()
                 os.fsync(stream.fileno())
+            _sync_folder(self.folder)
             self._apply(entry)
 
     @contextmanager
@@ -308,11 +311,13 @@ class Project:
         Raises:
             UsageError: Another process keeps it for too long.
         """
-        self._lock_folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(self._lock_folder)
         try:
             self._lock.acquire()
         except Timeout as fault:
-            raise UsageError(f"{self.folder}: another assessor process has been writing for {LOCK_SECONDS} s") from fault
+            raise UsageError(
+                f"{self.folder}: another assessor process has been writing for {LOCK_SECONDS} s"
+            ) from fault
         try:
             if self._lock.lock_counter == 1:
                 self._recover()
@@ -346,13 +351,16 @@ class Project:
             path.unlink()
 
     def _apply(self, entry: ledger.Entry) -> None:
-        """Move pending contents to where the ledger line says; files with one content share it."""
-        for name, change in entry.files.items():
+        """Move pending contents to where the ledger line says; files with one content share it.
+
+        What points at other files goes last, so that a reader never finds a pointer to nothing.
+        """
+        for name, change in sorted(entry.files.items(), key=lambda item: _points(item[0])):
             source = self._pending / str(change.after)
             target = self.folder / name
             if not source.is_file() or self._digest(name) == change.after:
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             shared = sum(other.after == change.after for other in entry.files.values()) > 1
             if shared:
                 temporary = source.with_name(source.name + ".copy")
@@ -390,6 +398,18 @@ def _plain_answer(answer: Answer) -> dict[str, JsonValue]:
     """As a person would write it: no empty members, time as YAML's own."""
     data: dict[str, Any] = answer.model_dump(mode="json", exclude_defaults=True)
     return data
+
+
+def _points(name: str) -> bool:
+    return name == INDEX or name.startswith("answers/")
+
+
+def _make_folder(folder: Path) -> None:
+    """The folder with its parents, on the disk when this returns."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _write_through(path: Path, content: bytes) -> None:

@@ -81,7 +81,7 @@ def checked_reply(question: Question, reply: str) -> str:
         raise UsageError("found an empty reply, wanted some text")
     if not question.choices:
         return text
-    if text.isdigit() and 1 <= int(text) <= len(question.choices):
+    if text.isdecimal() and 1 <= int(text) <= len(question.choices):
         return question.choices[int(text) - 1]
     matches = [choice for choice in question.choices if choice.casefold().startswith(text.casefold())]
     if len(matches) == 1 or text in matches:
@@ -102,7 +102,7 @@ def checked_verdict(reply: str) -> Verdict:
         UsageError: It is none.
     """
     text = reply.strip().casefold().replace(" ", "_")
-    if text.isdigit() and 1 <= int(text) <= len(ANSWERS):
+    if text.isdecimal() and 1 <= int(text) <= len(ANSWERS):
         return ANSWERS[int(text) - 1]
     matches = [verdict for verdict in ANSWERS if str(verdict).startswith(text)] if text else []
     if len(matches) == 1 or text in matches:

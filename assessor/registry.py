@@ -11,8 +11,14 @@ from assessor.errors import UsageError, nearest
 GROUP = "assessor.checks"
 
 
-def load_checks() -> dict[str, Check]:
+def load_checks(*, points: Iterable[EntryPoint] | None = None) -> dict[str, Check]:
     """All installed checks by id, sorted.
+
+    Args:
+        points: Where to look; default every installed entry point of the group.
+
+    Returns:
+        The checks.
 
     Raises:
         UsageError: An entry point cannot be loaded, offers no checks, or repeats an id: a lost check would be a
@@ -20,7 +26,8 @@ def load_checks() -> dict[str, Check]:
     """
     found: dict[str, Check] = {}
     owner: dict[str, str] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    offers = entry_points(group=GROUP) if points is None else points
+    for point in sorted(offers, key=lambda point: point.name):
         for check in _offered(point):
             if check.id in found:
                 raise UsageError(f"check '{check.id}' comes from both {owner[check.id]} and {_origin(point)}")
@@ -49,7 +56,7 @@ def find_check(name: str, checks: dict[str, Check]) -> Check:
 def _offered(point: EntryPoint) -> tuple[Check, ...]:
     try:
         value = point.load()
-    except Exception as fault:  # a plug-in may raise anything when imported
+    except (Exception, SystemExit) as fault:  # a plug-in may raise anything when imported
         raise UsageError(f"cannot load the checks of {_origin(point)}: {type(fault).__name__}: {fault}") from fault
     offered = (value,) if isinstance(value, Check) else tuple(value) if isinstance(value, Iterable) else ()
     if not offered or not all(isinstance(check, Check) for check in offered):

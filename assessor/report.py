@@ -113,9 +113,7 @@ def report_pdf(assessment: Assessment, checks: Mapping[str, Check], *, templates
     return bytes(pdf)
 
 
-def _render(
-    record: dict[str, Any], assessment: Assessment, checks: Mapping[str, Check], templates: Path | None
-) -> str:
+def _render(record: dict[str, Any], assessment: Assessment, checks: Mapping[str, Check], templates: Path | None) -> str:
     from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined, TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from markupsafe import Markup
@@ -291,7 +289,12 @@ def _metric(metric: Any, *, judged: bool) -> dict[str, Any]:
 def _table(title: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> dict[str, Any]:
     cells = [[_cell(value) for value in row] for row in rows]
     numeric = [all(isinstance(row[index], int | float | None) for row in rows) for index in range(len(columns))]
-    return {"title": title, "columns": [column.replace("_", " ") for column in columns], "rows": cells, "numeric": numeric}
+    return {
+        "title": title,
+        "columns": [column.replace("_", " ") for column in columns],
+        "rows": cells,
+        "numeric": numeric,
+    }
 
 
 def _cell(value: Any) -> str:
@@ -364,7 +367,10 @@ def _requirement(
         "at": answer.at.strftime("%Y-%m-%d"),
         "replies": [{"question": questions[name], "reply": reply} for name, reply in answer.replies.items()],
         "evidence": [item.model_dump() for item in answer.evidence],
-        "checks": [{"id": name, "status": cards[name]["status"], "word": cards[name]["word"], "anchor": cards[name]["anchor"]} for name in state.checks],
+        "checks": [
+            {"id": name, "status": cards[name]["status"], "word": cards[name]["word"], "anchor": cards[name]["anchor"]}
+            for name in state.checks
+        ],
         "contradicted": list(state.contradictions),
     }
 

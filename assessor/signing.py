@@ -11,16 +11,18 @@ No timestamp is fetched (level B-B, ETSI EN 319 142-1): the signing time is a cl
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import importlib.util
 import io
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from assessor.errors import UsageError
+from assessor.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -71,6 +73,7 @@ def new_key(folder: Path, *, name: str, organisation: str, passphrase: str, days
     Raises:
         UsageError: A file is there already or cannot be written, or an argument is unfit.
     """
+    require_libraries()
     _check_key_arguments(name, organisation, passphrase, days)
     files = KeyFiles(folder / "key.p12", folder / "ca.pem")
     there = [str(path) for path in files if path.exists()]
@@ -166,7 +169,7 @@ def _certificate(
     return builder.sign(issuer_key, hashes.SHA256())
 
 
-def sign_pdf(  # noqa: PLR0913 - each is a thing of its own that the caller decides
+def sign_pdf(
     source: Path,
     key: Path,
     output: Path,
@@ -194,6 +197,7 @@ def sign_pdf(  # noqa: PLR0913 - each is a thing of its own that the caller deci
         UsageError: Wrong passphrase, expired or missing key, no PDF, the role has signed
             already, or the file was signed elsewhere and has no field for the role.
     """
+    require_libraries()
     moment = (now or datetime.now(UTC)).astimezone()
     with quiet("pyhanko", "pyhanko_certvalidator"):
         signer = _load_signer(key, passphrase, moment)
@@ -202,6 +206,12 @@ def sign_pdf(  # noqa: PLR0913 - each is a thing of its own that the caller deci
         _replace(output, signed)
     except OSError as error:
         raise UsageError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+def require_libraries() -> None:
+    """Says in words if what reads, signs and checks PDF is not installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("pyhanko", "cryptography", "pypdf")):
+        raise MissingExtra("Signatures on PDF", "sign")
 
 
 @contextlib.contextmanager
@@ -245,7 +255,7 @@ def _load_signer(key: Path, passphrase: str, moment: datetime) -> SimpleSigner:
     der = serialization.Encoding.DER
     pkcs8 = private.private_bytes(der, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     store = SimpleCertificateStore()  # type: ignore[no-untyped-call]
-    store.register_multiple(Certificate.load(one.public_bytes(der)) for one in others)
+    store.register_multiple(Certificate.load(one.public_bytes(der)) for one in others if one != certificate)
     return SimpleSigner(Certificate.load(certificate.public_bytes(der)), PrivateKeyInfo.load(pkcs8), store)
 
 
@@ -263,11 +273,12 @@ def _signed(source: Path, signer: SimpleSigner, role: Role, reason: str, moment:
     try:
         writer = IncrementalPdfFileWriter(io.BytesIO(content))
         first = _prepare_fields(writer, source, role)
+        certificates = [signer.signing_cert, *signer.cert_registry]
         metadata = PdfSignatureMetadata(
             field_name=FIELDS[role],
             md_algorithm="sha256",
             reason=reason,
-            app_build_props=BuildProps(APPLICATION),
+            app_build_props=BuildProps(APPLICATION, chain_mark(one.dump() for one in certificates)),
             subfilter=SigSeedSubFilter.PADES,
             certify=first,
             docmdp_permissions=MDPPerm.FILL_FORMS,
@@ -277,6 +288,11 @@ def _signed(source: Path, signer: SimpleSigner, role: Role, reason: str, moment:
         raise
     except Exception as error:  # pyHanko lets KeyError, TypeError and others through on a broken PDF
         raise UsageError(f"{source}: cannot be signed, damaged or restricted PDF: {error}") from error
+
+
+def chain_mark(certificates: Iterable[bytes]) -> str:
+    """Stands in each signature and is covered by it, so that the certificates (DER) beside it are too."""
+    return f"chain sha256 {hashlib.sha256(b''.join(sorted(certificates))).hexdigest()}"
 
 
 def _prepare_fields(writer: IncrementalPdfFileWriter, source: Path, role: Role) -> bool:

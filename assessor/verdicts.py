@@ -21,6 +21,7 @@ from assessor.model import (
     DimensionHead,
     Interval,
     JudgedTarget,
+    Kind,
     Level,
     Outcome,
     Requirement,
@@ -255,8 +256,13 @@ def _dimension(
         for check in state.contradictions
     )
     concerned = {check for state in states for check in state.checks}
-    ceiling, why = _ceiling(head, catalog, areas, contradictions, [runs[check] for check in sorted(concerned)])
-    wanted = [requirement for requirement in requirements if requirement.wants_test and not requirement.conditional]
+    unclear = [
+        check
+        for check in sorted(concerned)
+        if runs[check].outcome.status in _UNCLEAR or not judged_against(runs[check], configuration.targets.get(check))
+    ]
+    ceiling, why = _ceiling(head, catalog, areas, contradictions, unclear)
+    wanted = [item for item in requirements if item.wants_test and Kind.TEST not in item.conditional]
     measured = {state.id for state in states if set(state.checks.values()) & _MEASURED}
     summary = answers.get(f"{head.id}-S")
     return DimensionState(
@@ -278,6 +284,7 @@ def _dimension(
     )
 
 
+_UNCLEAR = {Status.INCONCLUSIVE, Status.ERROR}
 _MEASURED = {Status.PASS, Status.FAIL, Status.INCONCLUSIVE, Status.MEASURED}
 
 
@@ -309,7 +316,9 @@ def _area_sentence(total: int, unanswered: int, deviations: int) -> str:
     return found
 
 
-def _requirement(requirement: Requirement, answers: Mapping[str, Answer], runs: Mapping[str, CheckRun]) -> RequirementState:
+def _requirement(
+    requirement: Requirement, answers: Mapping[str, Answer], runs: Mapping[str, CheckRun]
+) -> RequirementState:
     answer = answers.get(requirement.id)
     bound = {check: run.outcome.status for check, run in runs.items() if requirement.id in run.requirements}
     verdict = answer.value if answer else Verdict.NOT_ASSESSED
@@ -332,23 +341,24 @@ def _ceiling(
     catalog: Catalog,
     areas: tuple[AreaState, ...],
     contradictions: tuple[Contradiction, ...],
-    runs: list[CheckRun],
+    unclear: list[str],
 ) -> tuple[ResidualRisk | None, str]:
     """The best residual risk a person may state. The catalog lets deviations be acceptable, never invisible."""
     if not head.is_dimension:
         return None, "not rated: profile and final judgement carry no residual risk of their own"
     if contradictions:
-        return ResidualRisk.UNACCEPTABLE, f"{_count(contradictions, 'contradiction')} between answers and measurements must be settled first"
-    risk_areas = [
-        state
-        for state, area in zip(areas, head.areas, strict=True)
-        if area.kind is AreaKind.RISK
-    ]
+        return (
+            ResidualRisk.UNACCEPTABLE,
+            f"{_count(contradictions, 'contradiction')} between answers and measurements must be settled first",
+        )
+    risk_areas = [state for state, area in zip(areas, head.areas, strict=True) if area.kind is AreaKind.RISK]
     criteria = {item.id for item in catalog.requirements if item.aspect in {Aspect.CRITERION, Aspect.OVERALL}}
     missing = [name for area in risk_areas for name in area.open if name in criteria]
     if missing:
-        return None, f"{_count(missing, 'criterion', 'criteria')} and overall assessments are unanswered, {missing[0]} first"
-    unclear = [run for run in runs if run.outcome.status in {Status.INCONCLUSIVE, Status.ERROR}]
+        return (
+            None,
+            f"{_count(missing, 'criterion', 'criteria')} and overall assessments are unanswered, {missing[0]} first",
+        )
     deviations = [name for area in risk_areas for name in area.deviations]
     unanswered = [name for area in risk_areas for name in area.open]
     if deviations or unclear or unanswered:
@@ -361,5 +371,5 @@ def _ceiling(
     return ResidualRisk.NEGLIGIBLE, "every requirement is answered and nothing deviates"
 
 
-def _count(items: tuple[object, ...] | list[str] | list[CheckRun], word: str, plural: str | None = None) -> str:
+def _count(items: tuple[object, ...] | list[str], word: str, plural: str | None = None) -> str:
     return f"{len(items)} {word if len(items) == 1 else plural or word + 's'}"

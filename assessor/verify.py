@@ -69,29 +69,29 @@ def _embedded(data: bytes) -> tuple[bytes | None, Finding]:
     try:
         content = attachments(data).get(ATTACHMENT)
     except IntegrityError as fault:
-        return None, Finding(name, "failed", f"the attached files cannot be read: {fault}")
+        return None, Finding(name, "failed", f"The attached files cannot be read: {fault}.")
     if content is None:
-        return None, Finding(name, "failed", f"no {ATTACHMENT} is attached: this is no report of ai-assessor")
+        return None, Finding(name, "failed", f"No {ATTACHMENT} is attached: this is no report of ai-assessor.")
     try:
         canonical = canonical_json(json.loads(content)) == content
     except ValueError:
-        return None, Finding(name, "failed", f"{ATTACHMENT} is no JSON")
+        return None, Finding(name, "failed", f"{ATTACHMENT} is no JSON.")
     if not canonical:
-        return None, Finding(name, "failed", f"{ATTACHMENT} is not in canonical form: it was not written by this tool")
-    return content, Finding(name, "ok", f"{ATTACHMENT} is attached, {len(content)} bytes of canonical JSON")
+        return None, Finding(name, "failed", f"{ATTACHMENT} is not in canonical form: it was not written by this tool.")
+    return content, Finding(name, "ok", f"{ATTACHMENT} is attached, {len(content)} bytes of canonical JSON.")
 
 
 def _printed_digest(data: bytes, digest: str) -> Finding:
     name = "printed digest"
     try:
-        text = page_text(data, [0])
+        text = page_text(data, [1])
     except IntegrityError as fault:
-        return Finding(name, "failed", f"page one cannot be read: {fault}")
+        return Finding(name, "failed", f"Page one cannot be read: {fault}.")
     if digest in text:
-        return Finding(name, "ok", f"the attached results have the digest printed on page one ({digest[:16]}…)")
+        return Finding(name, "ok", f"The attached results have the digest printed on page one, {digest[:16]}…")
     printed = DIGEST.search(text)
     found = f"page one prints {printed.group()[:16]}…" if printed else "page one prints none"
-    return Finding(name, "failed", f"the attached results have digest {digest[:16]}…, but {found}")
+    return Finding(name, "failed", f"The attached results have digest {digest[:16]}…, but {found}.")
 
 
 def _inner_digests(record: Any) -> Iterable[Finding]:
@@ -99,13 +99,13 @@ def _inner_digests(record: Any) -> Iterable[Finding]:
     try:
         results = {check: (item["sha256"], item["result"]) for check, item in record["results"].items()}
     except (TypeError, KeyError, AttributeError):
-        yield Finding(name, "failed", "the attached results are not of a format this version knows")
+        yield Finding(name, "failed", "The attached results are not of a format this version knows.")
         return
     wrong = [check for check, (digest, result) in results.items() if sha256_hex(canonical_json(result)) != digest]
     if wrong:
-        yield Finding(name, "failed", f"these results do not have the digest stated beside them: {', '.join(wrong)}")
+        yield Finding(name, "failed", f"These results do not have the digest stated beside them: {', '.join(wrong)}.")
     else:
-        yield Finding(name, "ok", f"{len(results)} results, each with the digest stated beside it")
+        yield Finding(name, "ok", f"{len(results)} results, each with the digest stated beside it.")
 
 
 def verify_folder(project: Project, roots: Sequence[bytes] = ()) -> list[Finding]:
@@ -123,7 +123,7 @@ def verify_folder(project: Project, roots: Sequence[bytes] = ()) -> list[Finding
     try:
         expected = ledger.expected_files(chain)
         size = chain.count(b"\n")
-        findings.append(Finding("ledger", "ok", f"{size} lines, each follows the one before"))
+        findings.append(Finding("ledger", "ok", f"{size} lines, each follows the one before."))
     except IntegrityError as fault:
         return [Finding("ledger", "failed", str(fault)), *_reports(project, roots)]
     findings += _files(project, expected)
@@ -141,12 +141,14 @@ def _files(project: Project, expected: dict[str, str | None]) -> list[Finding]:
             continue
         what = "is gone" if now is None else "was changed"
         if name.startswith(("results/", "evidence/")):
-            findings.append(Finding(name, "failed", f"{name} {what} since it was recorded"))
+            findings.append(Finding(name, "failed", f"{name} {what} since it was recorded."))
         else:
-            findings.append(Finding(name, "unknown", f"{name} {what} by hand and the ledger does not know it"))
+            findings.append(Finding(name, "unknown", f"{name} {what} by hand and the ledger does not know it."))
     unrecorded = _unrecorded(project, expected)
-    findings += [Finding(name, "failed", f"{name} is not in the ledger: not written by this tool") for name in unrecorded]
-    return [Finding("files", "ok", f"{intact} of {len(expected)} recorded files are as recorded"), *findings]
+    findings += [
+        Finding(name, "failed", f"{name} is not in the ledger: not written by this tool.") for name in unrecorded
+    ]
+    return [Finding("files", "ok", f"{intact} of {len(expected)} recorded files are as recorded."), *findings]
 
 
 def _unrecorded(project: Project, expected: dict[str, str | None]) -> list[str]:
@@ -184,8 +186,8 @@ def _same_results(project: Project, data: bytes) -> list[Finding]:
     if missing or differing:
         words = [f"missing: {', '.join(missing)}"] if missing else []
         words += [f"different: {', '.join(differing)}"] if differing else []
-        return [Finding(name, "failed", f"the report's results are not those of this folder ({'; '.join(words)})")]
-    return [Finding(name, "ok", f"the {len(results)} results of the report are those of this folder")]
+        return [Finding(name, "failed", f"The report's results are not those of this folder ({'; '.join(words)}).")]
+    return [Finding(name, "ok", f"The report's {len(results)} results are those of this folder.")]
 
 
 def _read(path: Path) -> bytes:

@@ -1,10 +1,12 @@
 """YAML files a person edits: read with line numbers, told faults as `file:line field: found, wanted`.
 
-Aliases and repeated keys are refused: the first can blow up in memory, the second silently drops text.
+Aliases and repeated keys are refused: the first can blow up in memory, the second silently drops text. So is nesting
+deeper than any of our files, which would end the process before it could complain.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,14 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from yaml.reader import ReaderError
 
 from assessor.errors import ConfigurationError, UsageError, nearest
 
 Loc = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
+
+MAX_DEPTH = 100
 
 try:
     from yaml import CSafeDumper as _Dumper
@@ -74,20 +79,49 @@ def read(path: Path, name: str | None = None) -> Document:
 
 def parse(text: bytes | str, name: str) -> Document:
     """Parse text; see `read`."""
-    if isinstance(text, bytes):
-        try:
-            text = text.decode("utf-8-sig")
-        except UnicodeDecodeError as fault:
-            line = text[: fault.start].count(b"\n") + 1
-            raise ConfigurationError(f"{name}:{line} found a byte that is not UTF-8, wanted UTF-8 text") from fault
+    content = text if isinstance(text, str) else decoded(text, name)
     try:
-        loader = _Loader(text)
+        _refuse_aliases_and_depth(content, name)
+        loader = _Loader(content)
         node = loader.get_single_node()
     except yaml.YAMLError as fault:
-        raise ConfigurationError(_told_syntax(fault, name)) from fault
+        raise ConfigurationError(_told_syntax(fault, content, name)) from fault
     lines: dict[Loc, int] = {(): 1}
     data = None if node is None else _Builder(loader, name, lines).build(node, ())
     return Document(name, data, lines)
+
+
+def decoded(content: bytes, name: str) -> str:
+    """UTF-8 text without a byte order mark, line ends as they are.
+
+    Args:
+        content: The file's bytes.
+        name: File name for messages.
+
+    Returns:
+        The text.
+
+    Raises:
+        ConfigurationError: It is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        line = content[: fault.start].count(b"\n") + 1
+        raise ConfigurationError(f"{name}:{line} found a byte that is not UTF-8, wanted UTF-8 text") from fault
+
+
+def _refuse_aliases_and_depth(text: str, name: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            fault = f"found the alias *{event.anchor}, wanted the text itself"
+        elif depth > MAX_DEPTH:
+            fault = f"found more than {MAX_DEPTH} levels of nesting"
+        else:
+            continue
+        raise ConfigurationError(f"{name}:{event.start_mark.line + 1 if event.start_mark else 1} {fault}")
 
 
 def validate(document: Document, model: type[Model]) -> Model:
@@ -129,8 +163,15 @@ def set_key(text: str, key: str, value: Any, name: str) -> str:
         The new text.
 
     Raises:
-        ConfigurationError: The text is no YAML mapping.
+        ConfigurationError: The text is no YAML mapping, or cannot take the key.
     """
+    changed = _with_key(text, key, value, name)
+    if parse(changed, name).data != {**(parse(text, name).data or {}), key: value}:
+        raise ConfigurationError(f"{name}:1 cannot put '{key}' into this file without changing something else in it")
+    return changed
+
+
+def _with_key(text: str, key: str, value: Any, name: str) -> str:
     block = dump({key: value})
     parse(text, name)
     node = _Loader(text).get_single_node()
@@ -175,16 +216,10 @@ class _Builder:
         self._loader = loader
         self._name = name
         self._lines = lines
-        self._seen: set[int] = set()
 
     def build(self, node: yaml.Node, path: Loc) -> Any:
         if isinstance(node, yaml.ScalarNode):
-            if node.tag == "tag:yaml.org,2002:str":
-                return node.value
-            return self._scalar(node)
-        if id(node) in self._seen:
-            raise self._fault(node, "found an alias, wanted the text itself: aliases are not supported")
-        self._seen.add(id(node))
+            return node.value if node.tag == "tag:yaml.org,2002:str" else self._scalar(node)
         if isinstance(node, yaml.SequenceNode):
             return [self._item(child, (*path, index)) for index, child in enumerate(node.value)]
         return self._mapping(node, path)
@@ -197,7 +232,7 @@ class _Builder:
         found: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             key = self.build(key_node, path)
-            if not isinstance(key, str | int | float | bool):
+            if not isinstance(key, str | int) or isinstance(key, bool):
                 raise self._fault(key_node, "found a key that is no plain text")
             if key in found:
                 first = self._lines[(*path, key)]
@@ -216,18 +251,23 @@ class _Builder:
         return ConfigurationError(f"{self._name}:{node.start_mark.line + 1} {message}")
 
 
-def _told_syntax(fault: yaml.YAMLError, name: str) -> str:
+def _told_syntax(fault: yaml.YAMLError, text: str, name: str) -> str:
+    if isinstance(fault, ReaderError):
+        character = chr(fault.character) if isinstance(fault.character, int) else str(fault.character)
+        line = text.count("\n", 0, text.find(character)) + 1
+        return f"{name}:{line} found the character U+{ord(character):04X}, which YAML does not allow"
     mark = getattr(fault, "problem_mark", None)
     problem = getattr(fault, "problem", None) or str(fault)
     context = getattr(fault, "context", None)
     where = f"{name}:{mark.line + 1}" if mark else name
     column = f" (column {mark.column + 1})" if mark else ""
-    return f"{where} not readable as YAML{column}: {problem}{f' {context}' if context else ''}; check indentation and quotes"
+    told = f"{problem} {context}" if context else problem
+    return f"{where} not readable as YAML{column}: {told}; check indentation and quotes"
 
 
 def _told(fault: ErrorDetails, document: Document, model: type[BaseModel]) -> str:
     loc = _known_prefix((*document.at, *fault["loc"]), document)
-    field = ".".join(map(str, loc)).replace(".[", "[")
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
     prefix = f"{document.name}:{document.lines[loc]} {field + ': ' if field else ''}"
     if fault["type"] == "extra_forbidden":
         siblings = _properties(model.model_json_schema(by_alias=True), loc[len(document.at) : -1])
@@ -237,14 +277,21 @@ def _told(fault: ErrorDetails, document: Document, model: type[BaseModel]) -> st
         return f"{prefix}wanted the key '{fault['loc'][-1]}', found none"
     if fault["type"] == "value_error":
         return prefix + str(fault["msg"]).removeprefix("Value error, ")
-    wanted = str(fault["msg"]).removeprefix("Input should be ").removeprefix("String should ")
-    return f"{prefix}found {_shown(fault['input'])}, wanted {wanted}"
+    return f"{prefix}found {_shown(fault['input'])}, wanted {_wanted(fault)}"
+
+
+def _wanted(fault: ErrorDetails) -> str:
+    text = str(fault["msg"]).removeprefix("Input should be ").removeprefix("String should have ")
+    text = text.replace("String should match pattern", "text that matches")
+    return re.sub(r"<[\w.]+: ('[^']*')>", r"\1", text)  # the members of an enum by their values alone
 
 
 def _shown(value: object) -> str:
     if value is None:
         return "nothing"
-    text = repr(value) if not isinstance(value, dict | list) else f"a {'mapping' if isinstance(value, dict) else 'list'}"
+    text = (
+        repr(value) if not isinstance(value, dict | list) else f"a {'mapping' if isinstance(value, dict) else 'list'}"
+    )
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -62,13 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except AssessorError as fault:
         _complain(str(fault))
         sys.exit(fault.exit_code)
-    except KeyboardInterrupt:
-        _complain("interrupted; everything finished is kept")
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _complain("interrupted; everything finished is kept")
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as fault:  # the last resort: a fault of ours, told with its traceback in a file
+    except Exception as fault:  # noqa: BLE001 - the last resort: a fault of ours, told with its traceback in a file
         _complain(f"this is a fault of ours ({type(fault).__name__}: {fault}); details in {_log()}")
         sys.exit(OUR_FAULT)
 

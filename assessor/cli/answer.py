@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -11,10 +12,14 @@ from assessor.cli.terminal import ProjectOption, complete_requirement, err, open
 from assessor.errors import UsageError
 
 if TYPE_CHECKING:
-    from assessor.model import Requirement
+    from collections.abc import Callable
+
+    from assessor.model import Answer, Requirement
     from assessor.project import Project
 
-HELP = "q stops; everything answered is kept. Enter skips a requirement at its first question."
+Reply = TypeVar("Reply", bound=str)
+
+HELP = "q stops; everything answered is kept. Enter alone skips a requirement."
 
 
 def register(app: typer.Typer) -> None:
@@ -62,24 +67,28 @@ def _ask_all(project: Project, which: str | None, by: str, evidence: list[Path])
 
     configuration = project.configuration()
     catalog = followed_catalog(configuration)
-    waiting = due(catalog, configuration, project.answers(catalog), which)
+    answers = project.answers(catalog)
+    waiting = due(catalog, configuration, answers, which)
     if not waiting:
         out().print("nothing is due here; see  assessor status")
         return
     err().print(f"{len(waiting)} to answer. {HELP}", style="dim")
     for position, requirement in enumerate(waiting, start=1):
-        if not _ask(project, requirement, f"{position}/{len(waiting)}", by, evidence):
+        place, before = f"{position}/{len(waiting)}", answers.get(requirement.id)
+        if not _ask(project, requirement, place, by, evidence, before):
             break
 
 
-def _ask(project: Project, requirement: Requirement, position: str, by: str, evidence: list[Path]) -> bool:
+def _ask(
+    project: Project, requirement: Requirement, position: str, by: str, evidence: list[Path], before: Answer | None
+) -> bool:
     """Ask one requirement; whether to go on."""
     from assessor.answering import Interview
     from assessor.questionnaire import checked_reply, checked_verdict
 
     console = err()
     console.print(f"\n[bold]{requirement.id}[/]  [dim]{position}[/]  {requirement.title}\n{requirement.statement}")
-    interview = Interview(project, requirement, by)
+    interview = Interview(project, requirement, by, before)
     for question in requirement.questions:
         known = interview.replies.get(question.id, "")
         text = f"\n{question.text}"
@@ -90,7 +99,7 @@ def _ask(project: Project, requirement: Requirement, position: str, by: str, evi
             return False
         if not reply:
             return True
-        while (checked := _tried(checked_reply, question, reply)) is None:
+        while (checked := _tried(partial(checked_reply, question, reply))) is None:
             reply = _prompt("", known)
         interview.reply(question, checked)
     verdict = None
@@ -98,7 +107,7 @@ def _ask(project: Project, requirement: Requirement, position: str, by: str, evi
         typed = _prompt("\nSo it is: 1 fulfilled, 2 partly, 3 not fulfilled, 4 not applicable", "")
         if typed == "q":
             return False
-        verdict = _tried(checked_verdict, typed)
+        verdict = _tried(partial(checked_verdict, typed))
     reason = ""
     while not reason:
         reason = _prompt("Because", "")
@@ -107,10 +116,10 @@ def _ask(project: Project, requirement: Requirement, position: str, by: str, evi
     return True
 
 
-def _tried(function, *arguments):  # type: ignore[no-untyped-def]
-    """What a function of replies gives, or None after saying what is wrong."""
+def _tried(checked: Callable[[], Reply]) -> Reply | None:
+    """What checking a reply gives, or None after saying what is wrong."""
     try:
-        return function(*arguments)
+        return checked()
     except UsageError as fault:
         err().print(str(fault), style="yellow")
         return None

@@ -12,6 +12,7 @@ from assessor.cli.terminal import (
     complete_check,
     open_project,
     out,
+    plain,
     print_json,
     progress,
     styled,
@@ -63,7 +64,7 @@ def show(
     console.print(f"[bold]{info.id}[/] {info.version}  {info.title}\n\n{info.measures}\n")
     console.print("[bold]parameters[/] (assessor.yaml, checks: {" + info.id + ": {...}})")
     for name, field in check.params.model_fields.items():
-        console.print(f"  {name} = {field.get_default(call_default_factory=True)!r}  [dim]{field.description or ''}[/]")
+        console.print(f"  {name} = {plain(repr(field.get_default()))}  [dim]{plain(field.description or '')}[/]")
     console.print("\n[bold]what a good value does not show[/]")
     for limit in info.limits:
         console.print(f"  - {limit}")
@@ -77,7 +78,9 @@ def run(
     ids: CheckIds = None,
     project: ProjectOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all randomness.", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**53 - 1, help="Seed of all randomness.", show_default=False)
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is already measured.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,5 +106,5 @@ def print_runs(runs: list[CheckRun]) -> None:
     for column in ("check", "outcome", ""):
         table.add_column(column, no_wrap=column != "")
     for run in runs:
-        table.add_row(run.check, styled(run.outcome.status), run.outcome.sentence)
+        table.add_row(run.check, styled(run.outcome.status), plain(run.outcome.sentence))
     out().print(table)

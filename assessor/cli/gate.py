@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, print_json, styled
+from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, plain, print_json, styled
 from assessor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ def _print(decision: GateDecision) -> None:
         ("forbidden", decision.blocking),
         ("cannot judge", decision.incomplete),
         ("waived", decision.waived),
+        ("not forbidden", decision.tolerated),
     ):
         for finding in findings:
-            console.print(f"[bold]{title:13}[/] {finding.id}  {styled(finding.status)}  {finding.sentence}")
+            console.print(f"[bold]{title:13}[/] {finding.id}  {styled(finding.status)}  {plain(finding.sentence)}")
     for check in decision.passed:
         console.print(f"[dim]{'':13}[/] {check}  ok", style="dim")
     console.print(f"gate {decision.sentence}")

@@ -19,7 +19,9 @@ LOUD = (
 
 PassphraseOption = Annotated[
     str,
-    typer.Option(envvar=PASSPHRASE_VARIABLE, prompt=True, hide_input=True, help="Passphrase of the key.", metavar="TEXT"),
+    typer.Option(
+        envvar=PASSPHRASE_VARIABLE, prompt=True, hide_input=True, help="Passphrase of the key.", metavar="TEXT"
+    ),
 ]
 
 

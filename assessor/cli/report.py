@@ -28,7 +28,9 @@ def report(
     output: Annotated[
         Path | None, typer.Option(help="Default: reports/ in the assessment folder; - for standard output.")
     ] = None,
-    template: Annotated[Path | None, typer.Option(help="Folder with templates in place of ours.", file_okay=False)] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="Folder with templates in place of ours.", file_okay=False)
+    ] = None,
 ) -> None:
     """Write the report; nothing is measured."""
     if format_ not in FORMATS:

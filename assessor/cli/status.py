@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, print_json, styled
+from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, plain, print_json, styled
 
 if TYPE_CHECKING:
     from assessor.assessment import Assessment
@@ -41,9 +41,9 @@ def _print(found: Assessment) -> None:
     from rich.table import Table
 
     console, system = out(), found.configuration.system
-    console.print(f"[bold]{system.name}[/] {system.version}\n")
+    console.print(f"[bold]{plain(system.name)}[/] {plain(system.version)}\n")
     for contradiction in found.contradictions:
-        console.print(f"[bold red]contradiction[/]  {contradiction.sentence}")
+        console.print(f"[bold red]contradiction[/]  {plain(contradiction.sentence)}")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("dimension", "need", "answered", "checks", "residual risk at best"):
         table.add_column(column)

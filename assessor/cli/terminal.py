@@ -80,6 +80,13 @@ def styled(word: str) -> str:
     return f"[{style}]{word}[/]" if style else word
 
 
+def plain(text: object) -> str:
+    """Text of others, for rich: nothing in it is markup."""
+    from rich.markup import escape
+
+    return escape(str(text))
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output; models as their plain data."""
     sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assessor.cli.terminal import JsonOption, out, print_json
+from assessor.cli.terminal import JsonOption, out, plain, print_json
 
 if TYPE_CHECKING:
     from assessor.pdf_signatures import Finding
@@ -50,7 +50,7 @@ def print_findings(findings: list[Finding], *, ok: bool) -> None:
     table.add_column()
     table.add_column()
     for finding in findings:
-        table.add_row(f"[{STYLES[finding.status]}]{finding.status}[/]", finding.name, finding.sentence)
+        table.add_row(f"[{STYLES[finding.status]}]{finding.status}[/]", plain(finding.name), plain(finding.sentence))
     out().print(table)
     unknown = sum(finding.status == "unknown" for finding in findings)
     if not ok:

@@ -32,7 +32,7 @@ def load_subject(spec: TargetSpec, folder: Path, *, device: str | None = None) -
         UsageError: Something is missing or does not fit; the message says what and where.
     """
     raws = {
-        name: load_split(data, name, folder, fallback_file=spec.model.predictions)
+        name: load_split(data, name, folder, fallback_file=spec.model.predictions if name == "test" else None)
         for name, data in _specs(spec).items()
         if data is not None
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class RawSplit:
         Raises:
             UsageError: A label is missing, no class, or no finite number.
         """
+        refuse_missing(self.labels, f"{self.where} label")
         labels = self._numbers() if classes is None else encode_labels(self.labels, classes, f"{self.where} label")
         return Split(
             name=self.name,
@@ -141,13 +143,14 @@ def _from_table(table: pd.DataFrame, spec: DataSpec, name: str, where: str) -> R
     for column in [*named, *([spec.prediction] if spec.prediction else [])]:
         if column not in table.columns:
             raise UsageError(
-                f"{where}: no column '{column}'{nearest(column, map(str, table.columns))} "
-                f"Columns: {', '.join(map(str, table.columns))}"
+                f"{where}: no column '{column}'{nearest(column, map(str, table.columns))}; "
+                f"columns: {', '.join(map(str, table.columns))}"
             )
     special = {spec.label, spec.prediction, *scores, *(() if spec.features else spec.sensitive)}
     columns = list(spec.features) if spec.features else [c for c in table.columns if c not in special]
     features = table[columns]
-    numeric = features.to_numpy(np.float64) if all(map(_is_number, features.dtypes)) and columns else None
+    numbers = bool(columns) and all(map(_is_number, features.dtypes))
+    numeric = features.to_numpy(np.float64, na_value=np.nan) if numbers else None
     return RawSplit(
         name=name,
         where=where,
@@ -164,6 +167,8 @@ def _from_arrays(x: Any, y: Any, attributes: Any, spec: DataSpec, name: str, whe
     if isinstance(x, pd.DataFrame):
         names = tuple(map(str, x.columns))
     features, labels = _array(x), _array(y).reshape(-1)
+    if features.ndim == 0:
+        raise UsageError(f"{where}: X is a {type(x).__name__}, wanted an array or a tensor with one row a sample")
     if len(features) != len(labels):
         raise UsageError(f"{where}: X has {len(features)} rows, y has {len(labels)}")
     if len(labels) == 0:
@@ -177,7 +182,9 @@ def _from_arrays(x: Any, y: Any, attributes: Any, spec: DataSpec, name: str, whe
                 raise UsageError(f"{where}: no sensitive column '{column}'{nearest(column, map(str, attributes))}")
         if spec.sensitive:
             attributes = attributes[list(spec.sensitive)]
-    return RawSplit(name=name, where=where, features=features, labels=labels, feature_names=names, attributes=attributes)
+    return RawSplit(
+        name=name, where=where, features=features, labels=labels, feature_names=names, attributes=attributes
+    )
 
 
 def _is_number(dtype: Any) -> bool:
@@ -206,6 +213,17 @@ def check_finite(raw: RawSplit) -> None:
             f"{raw.where}: {int(bad.any(axis=1).sum())} of {len(bad)} rows have missing or infinite features "
             f"(first: row {row}, feature {name}); impute them the way the system does, or leave these rows out"
         )
+
+
+def refuse_missing(values: np.ndarray, where: str) -> None:
+    """Refuse empty cells: a missing label is no class of its own.
+
+    Raises:
+        UsageError: Some are there; names the first row.
+    """
+    missing = np.asarray(pd.isna(values))
+    if missing.any():
+        raise UsageError(f"{where}: {int(missing.sum())} are missing (first: row {int(np.flatnonzero(missing)[0])})")
 
 
 def encode_labels(labels: np.ndarray, classes: tuple[str, ...], where: str) -> np.ndarray:
@@ -240,8 +258,8 @@ def _plain(value: object) -> str:
 
 def class_order(texts: set[str]) -> tuple[str, ...]:
     """Class names in order: by number where all are whole numbers, else by text."""
-    if all(text.lstrip("-").isdigit() for text in texts):
-        return tuple(sorted(texts, key=int))
+    if all(re.fullmatch(r"-?[0-9]+", text) for text in texts):
+        return tuple(sorted(texts, key=lambda text: (int(text), text)))
     return tuple(sorted(texts))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -15,15 +16,32 @@ from types import ModuleType
 from assessor.errors import UsageError, nearest
 
 
+ALIAS = re.compile(r"^_assessed_[0-9a-f]{12}_")
+
+_imported_from: dict[str, Path] = {}
+
+
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """Put the assessment folder in front of the import path for a while."""
-    entry = str(folder)
+    """Put the assessment folder in front of the import path for a while, and forget what came from another one."""
+    for name in [name for name, owner in _imported_from.items() if owner != folder]:
+        sys.modules.pop(name, None)
+        del _imported_from[name]
+    entry, before = str(folder), set(sys.modules)
     sys.path.insert(0, entry)
     try:
         yield
     finally:
         sys.path.remove(entry)
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).is_relative_to(folder) and not ALIAS.match(name):
+                _imported_from[name] = folder
+
+
+def own_name(value: object) -> str:
+    """Module and name of a user's class or function, the same wherever its assessment folder lies."""
+    return f"{ALIAS.sub('', str(getattr(value, '__module__', '')))}.{getattr(value, '__qualname__', '')}"
 
 
 def call_user(name: str, folder: Path, *, field: str) -> object:
@@ -44,17 +62,18 @@ def call_user(name: str, folder: Path, *, field: str) -> object:
     with importable(folder):
         try:
             module = _module(module_name, folder)
-        except Exception as fault:  # the user's module may raise anything at import
+        except (Exception, SystemExit) as fault:  # the user's module may raise anything at import
             raise UsageError(f"{field}: cannot import {module_name}: {_told(fault)}") from fault
         function = getattr(module, attribute, None)
         if not callable(function):
             known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             raise UsageError(
-                f"{field}: {module_name} ({module.__file__}) has no callable '{attribute}'{nearest(attribute, known)}"
+                f"{field}: {module_name} ({getattr(module, '__file__', 'built in')}) has no callable "
+                f"'{attribute}'{nearest(attribute, known)}"
             )
         try:
             return function()
-        except Exception as fault:  # the user's code may raise anything
+        except (Exception, SystemExit) as fault:  # the user's code may raise anything
             raise UsageError(f"{field}: {name} raised {_told(fault)}") from fault
 
 
@@ -65,7 +84,8 @@ def _module(name: str, folder: Path) -> ModuleType:
         return importlib.import_module(name)
     alias = f"_assessed_{hashlib.sha256(bytes(path.resolve())).hexdigest()[:12]}_{name}"
     spec = importlib.util.spec_from_file_location(alias, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[alias] = module
     try:
@@ -77,6 +97,7 @@ def _module(name: str, folder: Path) -> ModuleType:
 
 
 def _told(fault: BaseException) -> str:
-    frames = traceback.extract_tb(fault.__traceback__)
+    passed = (__file__, importlib.__file__, "<frozen")  # ours and the import system's
+    frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if not frame.filename.startswith(passed)]
     where = f" ({Path(frames[-1].filename).name} line {frames[-1].lineno})" if frames else ""
     return f"{type(fault).__name__}: {fault}{where}"

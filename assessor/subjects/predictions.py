@@ -10,7 +10,7 @@ import numpy as np
 from assessor.contract import Need, NotApplicable, Split, Task
 from assessor.errors import UsageError
 from assessor.model import DataSpec, TargetSpec
-from assessor.subjects.data import RawSplit, class_order, encode_labels, label_texts
+from assessor.subjects.data import RawSplit, class_order, encode_labels, label_texts, refuse_missing
 
 NO_MODEL = "only a table of predictions is at hand, not the model"
 
@@ -113,10 +113,11 @@ def predictions_subject(spec: TargetSpec, raws: Mapping[str, RawSplit]) -> Predi
 def _classes(spec: TargetSpec, specs: Mapping[str, DataSpec], raws: Mapping[str, RawSplit]) -> tuple[str, ...]:
     texts: set[str] = set()
     for name, raw in raws.items():
+        refuse_missing(raw.labels, f"{raw.where} label")
         texts |= set(label_texts(raw.labels))
         prediction = specs[name].prediction
-        if prediction and raw.table is not None:
-            texts |= set(label_texts(raw.table[prediction].to_numpy()))
+        if prediction:
+            texts |= set(label_texts(_column(raw, prediction)))
     classes = spec.classes or class_order(texts)
     if spec.task is Task.BINARY and len(classes) != 2:
         raise UsageError(
@@ -127,8 +128,11 @@ def _classes(spec: TargetSpec, specs: Mapping[str, DataSpec], raws: Mapping[str,
 
 
 def _column(raw: RawSplit, name: str) -> np.ndarray:
-    assert raw.table is not None
-    return raw.table[name].to_numpy()
+    if raw.table is None:
+        raise UsageError(f"{raw.where}: found arrays, wanted a table (a file or a DataFrame) with the column '{name}'")
+    found: np.ndarray = raw.table[name].to_numpy()
+    refuse_missing(found, f"{raw.where} {name}")
+    return found
 
 
 def _scores(raw: RawSplit, spec: DataSpec, classes: tuple[str, ...]) -> np.ndarray:
@@ -144,8 +148,8 @@ def _scores(raw: RawSplit, spec: DataSpec, classes: tuple[str, ...]) -> np.ndarr
     bad = ~((found >= 0) & (found <= 1)).all(axis=1) | (np.abs(found.sum(axis=1) - 1) > 1e-3)
     if bad.any():
         raise UsageError(
-            f"{raw.where} score: {int(bad.sum())} rows are no probabilities (first: row {int(np.flatnonzero(bad)[0])}); "
-            "wanted values from 0 to 1 that sum to 1"
+            f"{raw.where} score: {int(bad.sum())} rows are no probabilities "
+            f"(first: row {int(np.flatnonzero(bad)[0])}); wanted values from 0 to 1 that sum to 1"
         )
     return found
 
@@ -159,7 +163,8 @@ def _predictions(
             return encode_labels(column, classes, f"{raw.where} prediction")
         return RawSplit(raw.name, f"{raw.where} prediction", None, column).encode(None).labels
     if scores is not None:
-        return scores.argmax(axis=1)
+        found: np.ndarray = scores.argmax(axis=1)
+        return found
     raise UsageError(f"{raw.where}: wanted prediction: or score: the column of the model's outputs")
 
 

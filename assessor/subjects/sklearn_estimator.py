@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
+import pandas as pd
 
 from assessor.contract import Need, NotApplicable, Split, Task
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
 from assessor.subjects.data import RawSplit, check_finite, label_texts
+from assessor.subjects.loading import own_name
 
 
 class SklearnSubject:
@@ -66,7 +67,7 @@ class SklearnSubject:
 
     def query(self, features: np.ndarray) -> np.ndarray:
         """Predictions for new inputs."""
-        found = np.asarray(self._estimator.predict(features))
+        found = np.asarray(self._estimator.predict(self._named(features)))
         if not self.task.is_classification:
             return found.astype(np.float64).reshape(len(features))
         order = {name: position for position, name in enumerate(self.classes)}
@@ -76,9 +77,16 @@ class SklearnSubject:
         if (what, split) not in self._cache:
             features = self.splits[split].features
             assert features is not None
-            made = self.query(features) if what == "predictions" else self._estimator.predict_proba(features)
+            proba = what == "scores"
+            made = self._estimator.predict_proba(self._named(features)) if proba else self.query(features)
             self._cache[what, split] = np.asarray(made, np.int64 if made.dtype.kind == "i" else np.float64)
         return self._cache[what, split]
+
+    def _named(self, features: np.ndarray) -> np.ndarray | pd.DataFrame:
+        """As the estimator was fitted: with column names if it knows some, so that it refuses another order."""
+        names = self.splits["test"].feature_names
+        known = hasattr(self._estimator, "feature_names_in_") and len(names) == features.shape[1]
+        return pd.DataFrame(features, columns=list(names)) if known else features
 
     @property
     def module(self) -> NoReturn:
@@ -113,22 +121,31 @@ def sklearn_subject(estimator: Any, spec: TargetSpec, raws: Mapping[str, RawSpli
             raise UsageError(f"{raw.where}: wanted numeric features for a scikit-learn estimator")
         if not _allows_nan(estimator):
             check_finite(raw)
-    features = raws["test"].features
+    classes = _classes(estimator, spec) if spec.task.is_classification else None
+    splits = {name: raw.encode(classes) for name, raw in raws.items()}
+    subject = SklearnSubject(estimator, spec.task, classes or (), splits)
+    features = splits["test"].features
     assert features is not None
     try:
-        estimator.predict(features[:1])
+        subject.query(features[:1])
     except Exception as fault:  # estimators raise many kinds, NotFittedError among them
         raise UsageError(f"target.model.load: predict raised {type(fault).__name__}: {fault}") from fault
-    if not spec.task.is_classification:
-        return SklearnSubject(estimator, spec.task, (), {name: raw.encode(None) for name, raw in raws.items()})
+    return subject
+
+
+def _classes(estimator: Any, spec: TargetSpec) -> tuple[str, ...]:
     known = getattr(estimator, "classes_", None)
     if known is None:
-        raise UsageError(f"target.task: {type(estimator).__name__} is no classifier, but the task is {spec.task}")
+        name = type(estimator).__name__
+        raise UsageError(
+            f"target.model.load: {name} knows no classes, so it is not fitted or no classifier ({spec.task})"
+        )
     classes = tuple(label_texts(np.asarray(known)))
     if spec.task is Task.BINARY and len(classes) != 2:
         raise UsageError(f"target.task: found binary, but the estimator knows {len(classes)} classes")
-    splits = {name: raw.encode(classes) for name, raw in raws.items()}
-    return SklearnSubject(estimator, spec.task, classes, splits)
+    if spec.classes not in {None, classes}:
+        raise UsageError(f"target.classes: found {list(spec.classes or ())}, wanted the estimator's: {list(classes)}")
+    return classes
 
 
 def _allows_nan(estimator: Any) -> bool:
@@ -139,7 +156,10 @@ def _allows_nan(estimator: Any) -> bool:
 def _digest(value: Any) -> str:
     """SHA-256 over an object's class and state: the same for the same fit, whatever the process."""
     sha = hashlib.sha256()
-    if isinstance(value, np.ndarray) and value.dtype != object:
+    if isinstance(value, np.ndarray) and value.dtype.names:  # by field: the padding between them is random
+        for name in value.dtype.names:
+            sha.update(f"{name}={_digest(value[name])}".encode())
+    elif isinstance(value, np.ndarray) and value.dtype != object:
         sha.update(f"{value.dtype.descr}{value.shape}".encode())
         sha.update(np.ascontiguousarray(value).tobytes())
     elif isinstance(value, Mapping):
@@ -150,10 +170,19 @@ def _digest(value: Any) -> str:
             sha.update(_digest(item).encode())
     elif isinstance(value, str | bytes | int | float | complex | None | np.generic):
         sha.update(repr(value).encode())
+    elif isinstance(value, set | frozenset):
+        sha.update("".join(sorted(map(_digest, value))).encode())
     elif callable(value) and hasattr(value, "__qualname__"):
-        sha.update(f"{value.__module__}.{value.__qualname__}".encode())
+        sha.update(own_name(value).encode())
     else:
-        sha.update(f"{type(value).__module__}.{type(value).__qualname__}".encode())
-        state = value.__getstate__() if hasattr(value, "__getstate__") else getattr(value, "__dict__", None)
-        sha.update((_digest(state) if state is not None else pickle.dumps(value).hex()).encode())
+        sha.update(own_name(type(value)).encode())
+        sha.update(_digest(_parts(value)).encode())
     return sha.hexdigest()
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    """What pickle would write of an object: arguments and state, items last."""
+    reduced = value.__reduce_ex__(4)
+    if isinstance(reduced, str):
+        return (reduced,)
+    return tuple(list(part) if isinstance(part, Iterator) else part for part in reduced)

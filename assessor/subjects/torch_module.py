@@ -14,6 +14,7 @@ from assessor.errors import UsageError
 from assessor.model import TargetSpec
 from assessor.subjects.data import RawSplit, check_finite
 
+PROBED = 256  # rows that tell the kind of outputs before anything is measured
 BATCH = 4096  # rows a forward pass; bounds memory, changes no number
 
 
@@ -79,7 +80,7 @@ class TorchSubject:
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, C) logits, or (n,) values for regression, differentiable in `inputs`."""
-        out = self._module(inputs)
+        out: torch.Tensor = self._module(inputs)
         if self.task is Task.REGRESSION:
             return out.reshape(len(inputs))
         if out.ndim == 1:
@@ -98,7 +99,7 @@ class TorchSubject:
         return self._inputs(found.features), labels if self.task.is_classification else labels.to(self.dtype)
 
     def _inputs(self, features: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(features))
+        tensor = torch.from_numpy(np.require(features, requirements=["C", "W"]))
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
 
     def scores(self, split: str) -> np.ndarray:
@@ -125,6 +126,9 @@ class TorchSubject:
         if self.task.is_classification:
             out = out.softmax(dim=1)
         found: np.ndarray = out.cpu().numpy()
+        lost = np.isnan(found).reshape(len(found), -1).any(axis=1)
+        if lost.any():
+            raise ValueError(f"the model gives NaN for {int(lost.sum())} of {len(found)} rows")
         return found
 
 
@@ -157,6 +161,9 @@ def _device(wanted: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"device: found '{wanted}', but PyTorch sees no CUDA device here; use --device cpu or auto")
+    count = torch.cuda.device_count()
+    if wanted.startswith("cuda:") and int(wanted.removeprefix("cuda:")) >= count:
+        raise UsageError(f"device: found '{wanted}', but PyTorch sees {count} CUDA devices, numbered from 0")
     return wanted
 
 
@@ -166,7 +173,8 @@ def _probe(module: Any, spec: TargetSpec, raw: RawSplit, device: str) -> tuple[t
     assert raw.features is not None
     try:
         with torch.no_grad():
-            out = probe.module(probe._inputs(raw.features[:256]))
+            rows = probe._inputs(raw.features[:PROBED])
+            out = probe.module(rows)
     except (RuntimeError, TypeError, ValueError, IndexError) as fault:
         raise UsageError(
             f"target.model.load: the model raised {type(fault).__name__} on rows of {raw.where} "
@@ -174,6 +182,10 @@ def _probe(module: Any, spec: TargetSpec, raw: RawSplit, device: str) -> tuple[t
         ) from fault
     if not isinstance(out, torch.Tensor):
         raise UsageError(f"target.model.load: the model gave a {type(out).__name__}, wanted a tensor")
+    if out.ndim == 0 or len(out) != len(rows):
+        raise UsageError(
+            f"target.model.load: {len(rows)} rows gave outputs of shape {tuple(out.shape)}, wanted one a row"
+        )
     width = 1 if out.ndim == 1 else out.shape[-1]
     if not spec.task.is_classification:
         if width != 1 or out.ndim > 2:
