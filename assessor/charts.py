@@ -119,7 +119,8 @@ def plot_svg(check: Check, result: Result) -> str | None:
         check.plot(result, figure.add_subplot())
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    return "<svg" + stream.getvalue().partition("<svg")[2]
+    drawn = "<svg" + stream.getvalue().partition("<svg")[2]
+    return drawn.replace("DejaVu Sans", settings["font.family"])  # of powers of ten, which matplotlib sets as formulas
 
 
 def _quiet_font_manager() -> None:

@@ -249,7 +249,7 @@ def _card(run: CheckRun, check: Check | None) -> dict[str, Any]:
         "measures": check.info.measures if check else "",
         "remedy": check.info.remedy if check else "",
         "source": check.info.source if check else "",
-        "params": _in_words(run.params) or "none",
+        "params": _in_words(_without_empty(run.params)) or "none",
         "seed": run.seed,
         "version": run.check_version,
         "code": run.code.model_dump(),

@@ -245,7 +245,7 @@ class _Builder:
         try:
             return self._loader.construct_object(node)
         except (yaml.YAMLError, ValueError) as fault:
-            raise self._fault(node, f"found '{node.value}', which is no {node.tag.rsplit(':', 1)[-1]}") from fault
+            raise self._fault(node, f"found '{node.value}', which is no {node.tag.removeprefix('tag:yaml.org,2002:')}") from fault
 
     def _fault(self, node: yaml.Node, message: str) -> ConfigurationError:
         return ConfigurationError(f"{self._name}:{node.start_mark.line + 1} {message}")
@@ -321,6 +321,7 @@ def _properties(schema: dict[str, Any], loc: Loc) -> list[str]:
             if isinstance(part, int):
                 nodes.append(node.get("items", {}))
             else:
-                more = node.get("additionalProperties")
-                nodes.append(node.get("properties", {}).get(part) or (more if isinstance(more, dict) else {}))
+                more = [*node.get("patternProperties", {}).values(), node.get("additionalProperties")]
+                named = node.get("properties", {}).get(part)
+                nodes += [named] if named else [found for found in more if isinstance(found, dict)]
     return []

@@ -40,18 +40,24 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
 def _print(found: Assessment) -> None:
     from rich.table import Table
 
+    from assessor.model import DIMENSION_NAMES
+
     console, system = out(), found.configuration.system
     console.print(f"[bold]{plain(system.name)}[/] {plain(system.version)}\n")
     for contradiction in found.contradictions:
         console.print(f"[bold red]contradiction[/]  {plain(contradiction.sentence)}")
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("dimension", "need", "answered", "checks", "residual risk at best"):
-        table.add_column(column)
+    for column in ("", "dimension", "need", "answered", "checks", "residual risk at best"):
+        table.add_column(column, no_wrap=column in {"", "need"})
     for state in found.states:
         checks = ", ".join(f"{count} {styled(status)}" for status, count in state.statuses.items())
         answered = f"{state.answered}/{state.total}"
-        at_best = f"{state.ceiling or '-'}  [dim]{state.ceiling_because}[/]"
-        table.add_row(f"{state.id}  {state.title}", state.need or "-", answered, checks or "-", at_best)
+        named = state.id in DIMENSION_NAMES.values()
+        at_best = (
+            "[dim]not assessed: need low[/]" if state.skipped else f"{state.ceiling or 'open'}: {state.ceiling_because}"
+        )
+        need = (state.need or "open") if named else ""
+        table.add_row(state.id, state.title, need, answered, checks, at_best if named else "")
     console.print(table)
     for check in found.outdated:
         console.print(f"[yellow]outdated[/]  {check}: its target changed since it was judged")

@@ -28,6 +28,8 @@ ProjectOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
+PIPE_WIDTH = 200  # columns of a table that goes to a file or another program
+
 STATUS_STYLE = {
     "pass": "green",
     "fulfilled": "green",
@@ -46,7 +48,7 @@ def out() -> Console:
     """Console on standard output, for what was asked for."""
     from rich.console import Console
 
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def err() -> Console:

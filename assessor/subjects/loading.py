@@ -15,7 +15,6 @@ from types import ModuleType
 
 from assessor.errors import UsageError, nearest
 
-
 ALIAS = re.compile(r"^_assessed_[0-9a-f]{12}_")
 
 _imported_from: dict[str, Path] = {}

@@ -105,7 +105,9 @@ class TorchSubject:
     def scores(self, split: str) -> np.ndarray:
         """(n, C) class probabilities or (n,) predicted values, float64, computed once."""
         if split not in self._scores:
-            self._scores[split] = self._evaluate(self.tensors(split)[0])
+            self._scores[split] = found = self._evaluate(self.tensors(split)[0])
+            if bad := int((~np.isfinite(found.reshape(len(found), -1))).any(axis=1).sum()):
+                raise ValueError(f"the model gives NaN or infinite outputs for {bad} of {len(found)} {split} rows")
         return self._scores[split]
 
     def predictions(self, split: str) -> np.ndarray:
@@ -113,8 +115,10 @@ class TorchSubject:
         return self._decide(self.scores(split))
 
     def query(self, features: np.ndarray) -> np.ndarray:
-        """Predictions for new inputs."""
-        return self._decide(self._evaluate(self._inputs(features)))
+        """Predictions for new inputs; -1, which is no class, where the outputs are not finite."""
+        scores = self._evaluate(self._inputs(features))
+        decided = self._decide(scores)
+        return np.where(np.isfinite(scores).all(axis=1), decided, -1) if self.task.is_classification else decided
 
     def _decide(self, scores: np.ndarray) -> np.ndarray:
         return scores.argmax(axis=1) if self.task.is_classification else scores

@@ -1,5 +1,12 @@
 """The checks that come with ai-assessor, offered through the entry point group `assessor.checks`."""
 
 from assessor.contract import Check
+from assessor_checks.generalization import gap, relative_flatness
+from assessor_checks.robustness import noise_accuracy, pgd_accuracy
 
-CHECKS: tuple[Check, ...] = ()
+CHECKS: tuple[Check, ...] = (
+    gap.CHECK,
+    noise_accuracy.CHECK,
+    pgd_accuracy.CHECK,
+    relative_flatness.CHECK,
+)

@@ -12,6 +12,7 @@ from scipy.special import betaincinv, ndtr, ndtri
 
 CONFIDENCE = 0.95
 REPLICATES = 2000
+_MANY = 50_000  # values from which a mean is normal enough for all but the wildest skew
 _CHUNK = 8_000_000  # entries of a bootstrap index matrix held at once
 
 
@@ -76,6 +77,9 @@ def bootstrap_mean(
 ) -> Estimate:
     """Bias-corrected and accelerated bootstrap interval of a mean (Efron 1987, BCa); skewed values are its point.
 
+    From 50 000 values on the normal interval takes its place: it differs by less than the bootstrap's own noise and
+    costs one pass instead of `replicates`.
+
     Args:
         values: (n,) one value a sample.
         seed: Seed of the resampling.
@@ -95,6 +99,9 @@ def bootstrap_mean(
     mean = float(values.mean())
     if np.ptp(values) == 0.0:
         return Estimate(mean, mean, mean)
+    if n >= _MANY:
+        half = float(ndtri(1 - (1 - confidence) / 2) * values.std(ddof=1) / np.sqrt(n))
+        return Estimate(mean, mean - half, mean + half)
     means = np.sort(_resampled_means(values, replicates, np.random.default_rng(seed)))
     below = float(np.clip((means < mean).mean() + 0.5 * (means == mean).mean(), 0.5 / replicates, 1 - 0.5 / replicates))
     bias = float(ndtri(below))
