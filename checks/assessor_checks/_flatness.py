@@ -17,23 +17,15 @@ are streamed, so memory beyond the inputs does not grow with n except for the (n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
 import torch
 
-from assessor.contract import NotApplicable
+from assessor_checks._spectrum import chunk_rows_for, top_eigenvalues
 
-BATCH = 4096  # rows a forward pass; bounds memory, changes no number
-DIRECT = 128  # eigenproblems up to this size are solved whole: there Lanczos gains nothing (measured)
-LANCZOS_STEPS = 300
-LANCZOS_TOLERANCE = 1e-10  # bound on the eigenvalue's relative error at which Lanczos stops
-_CHECK_EVERY = 5  # Lanczos steps between tests of convergence, each of which waits for the device
 _PAIRWISE = 256  # classes up to which all pairwise distances cost less than one product with W
-_BASIS = 2**25  # float64 entries of a Lanczos basis or of stacked (m, m) matrices held at once
-_ENTRIES = {"cpu": 2**18}  # float64 entries a chunk of rows may take; on a CPU it should stay in the cache
-_ENTRIES_DEVICE = 2**24
 
 
 class Loss(StrEnum):
@@ -49,16 +41,6 @@ class MaxFlatness(NamedTuple):
 
     value: float
     error: float
-
-
-class LastLayer(NamedTuple):
-    """The last linear layer on some data: features (n, m), weight (d, m), bias (d,) or None, logits (n, d)."""
-
-    name: str
-    features: torch.Tensor
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-    logits: torch.Tensor
 
 
 def per_sample_trace(
@@ -199,10 +181,10 @@ def max_flatness(loss: Loss, features: torch.Tensor, weight: torch.Tensor, logit
     """
     norms = weight.double().square().sum(dim=1)
     if loss is Loss.SQUARED:
-        top, error = _top_eigenvalues(features, features[:, :1], lambda z: torch.ones_like(z, dtype=torch.float64))
+        top, error = top_eigenvalues(features, features[:, :1], lambda z: torch.ones_like(z, dtype=torch.float64))
         return MaxFlatness(float(norms.sum() * top[0]), float(norms.sum() * error[0]))
     curvature = _softmax_curvature if loss is Loss.SOFTMAX else _sigmoid_curvature
-    top, error = _top_eigenvalues(features, logits, curvature)
+    top, error = top_eigenvalues(features, logits, curvature)
     return MaxFlatness(float(norms @ top), float(norms @ error))
 
 
@@ -243,7 +225,7 @@ def normalise_neurons(features: torch.Tensor, weight: torch.Tensor) -> tuple[tor
 
 def feature_scale(features: torch.Tensor) -> torch.Tensor:
     """(m,) float64 standard deviation of each feature over the rows (divisor n), exactly 0 where it is constant."""
-    count, rows = len(features), _rows(features, None)
+    count, rows = len(features), chunk_rows_for(features, None)
     mean = torch.stack([chunk.double().sum(dim=0) for chunk in features.split(rows)]).sum(dim=0) / count
     squares = torch.zeros_like(mean)
     constant = torch.ones_like(mean, dtype=torch.bool)
@@ -251,98 +233,6 @@ def feature_scale(features: torch.Tensor) -> torch.Tensor:
         squares += (chunk.double() - mean).square().sum(dim=0)
         constant &= (chunk == features[0]).all(dim=0)
     return torch.where(constant, 0.0, (squares / count).sqrt())
-
-
-@torch.no_grad()
-def last_linear(module: torch.nn.Module, inputs: torch.Tensor, *, batch: int = BATCH) -> LastLayer:
-    """The linear layer whose output is the module's output, with its features and logits for all inputs.
-
-    It is the `torch.nn.Linear` that runs last; the module's output must be its output, value for value, on every
-    row (reshaping and inactive dropout may follow, a softmax may not), and it must run once a pass on (n, m) inputs.
-
-    Args:
-        module: In eval mode.
-        inputs: (n, ...) on the module's device, in the module's dtype.
-        batch: Rows a forward pass.
-
-    Returns:
-        The layer; its features (n, m) are kept whole.
-
-    Raises:
-        NotApplicable: There is no such layer; the message says why.
-    """
-    if not len(inputs):
-        raise NotApplicable("there are no rows to run the model on")
-    name, layer = _find_last_linear(module, inputs[:1])
-    features, logits = [], []
-    same = torch.ones((), dtype=torch.bool, device=inputs.device)
-    for chunk in inputs.split(batch):
-        (phi, z), out = _recorded(module, layer, chunk)
-        features.append(phi)
-        logits.append(z)
-        same &= (out.reshape(z.shape) == z).all() | ~torch.isfinite(z).all()
-    if not same:
-        raise NotApplicable(_not_the_output(name))
-    bias = None if layer.bias is None else layer.bias.detach()
-    return LastLayer(name, torch.cat(features), layer.weight.detach(), bias, torch.cat(logits))
-
-
-def saturated_rows(logits: torch.Tensor) -> int:
-    """Rows whose largest softmax probability is exactly 1 in the logits' own dtype ("softmax collapse").
-
-    There a loss computed in that dtype has gradient 0: training stood still (Prieto et al. 2025).
-    """
-    if logits.shape[1] == 1:
-        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    return int((logits.softmax(dim=1).amax(dim=1) == 1).sum())
-
-
-def _find_last_linear(module: torch.nn.Module, row: torch.Tensor) -> tuple[str, torch.nn.Linear]:
-    """Name and layer, from one row run with a hook on every linear layer."""
-    linear = {name: layer for name, layer in module.named_modules() if isinstance(layer, torch.nn.Linear)}
-    ran: list[tuple[str, torch.Size]] = []
-
-    def hook_for(name: str) -> Callable[..., None]:
-        return lambda _layer, args, _out: ran.append((name, args[0].shape))
-
-    handles = [layer.register_forward_hook(hook_for(name)) for name, layer in linear.items()]
-    try:
-        module(row)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not ran:
-        raise NotApplicable("the model has no torch.nn.Linear layer that runs in its forward pass")
-    name, shape = ran[-1]
-    if len(shape) != 2:
-        raise NotApplicable(f"layer '{name}' takes inputs of shape {tuple(shape)}, wanted one feature vector a row")
-    if (times := sum(other == name for other, _ in ran)) > 1:
-        raise NotApplicable(f"layer '{name}' runs {times} times in a forward pass; the closed form needs one use")
-    return name, linear[name]
-
-
-def _recorded(
-    module: torch.nn.Module, layer: torch.nn.Linear, chunk: torch.Tensor
-) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Input and output of the layer, and the module's output; copies, so that in-place operations do no harm."""
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    handle = layer.register_forward_hook(
-        lambda _layer, args, out: seen.append((args[0].detach().clone(), out.detach().clone()))
-    )
-    try:
-        out = module(chunk)
-    finally:
-        handle.remove()
-    if not isinstance(out, torch.Tensor) or out.numel() != seen[0][1].numel():
-        raise NotApplicable(_not_the_output("the last"))
-    return seen[0], out
-
-
-def _not_the_output(name: str) -> str:
-    return (
-        f"the model's output is not the output of its last linear layer ('{name}'); the closed form needs logits "
-        "straight from a torch.nn.Linear: give the model without what follows it (a softmax, say)"
-    )
 
 
 def _variance_pairwise(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -394,112 +284,5 @@ def _streamed(
     logits: torch.Tensor,
     chunk_rows: int | None,
 ) -> torch.Tensor:
-    rows = _rows(features, chunk_rows, logits.shape[1])
+    rows = chunk_rows_for(features, chunk_rows, logits.shape[1])
     return torch.cat([of(phi, z) for phi, z in zip(features.split(rows), logits.split(rows), strict=True)])
-
-
-def _rows(features: torch.Tensor, chunk_rows: int | None, classes: int = 1) -> int:
-    entries = _ENTRIES.get(features.device.type, _ENTRIES_DEVICE)
-    return chunk_rows or max(1, entries // max(features.shape[1], classes))
-
-
-_Curvature = Callable[[torch.Tensor], torch.Tensor]
-
-
-def _top_eigenvalues(
-    features: torch.Tensor, outputs: torch.Tensor, curvature: _Curvature
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(k,) largest eigenvalues of mean_i c_is phi_i phi_i^T and (k,) error bounds; c (n, k) = curvature(outputs)."""
-    n, m = features.shape
-    if n <= min(m, DIRECT):
-        return _top_by_gram(features, curvature(outputs))
-    size, solve = (m, _top_by_moment) if m <= DIRECT else (LANCZOS_STEPS, _top_by_lanczos)
-    blocks = torch.arange(outputs.shape[1], device=features.device).split(max(1, _BASIS // (size * m)))
-    parts = [solve(features, outputs, _columns(curvature, block), len(block)) for block in blocks]
-    return torch.cat([top for top, _ in parts]), torch.cat([error for _, error in parts])
-
-
-def _columns(curvature: _Curvature, block: torch.Tensor) -> _Curvature:
-    return lambda outputs: curvature(outputs)[:, block]
-
-
-def _top_by_gram(features: torch.Tensor, curvature: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """For n <= m: the spectrum of sqrt(c_i c_j) <phi_i, phi_j> / n, (n, n) a class."""
-    phi, root = features.double(), curvature.sqrt().mT
-    gram = phi @ phi.mT / len(phi)
-    parts = root.split(max(1, _BASIS // gram.numel()))
-    top = torch.cat([_largest(part[:, :, None] * gram * part[:, None, :]) for part in parts])
-    return top, torch.zeros_like(top)
-
-
-def _top_by_moment(
-    features: torch.Tensor, outputs: torch.Tensor, curvature: _Curvature, classes: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Small m: the (m, m) moment of each class, rows streamed."""
-    m = features.shape[1]
-    moment = torch.zeros(classes, m, m, dtype=torch.float64, device=features.device)
-    for phi, c in _chunks(features, outputs, curvature, classes * m):
-        moment += (phi.mT * c.mT[:, None, :]) @ phi
-    top = _largest(moment / len(features))
-    return top, torch.zeros_like(top)
-
-
-def _largest(matrices: torch.Tensor) -> torch.Tensor:
-    values: torch.Tensor = torch.linalg.eigvalsh(matrices)
-    return values[:, -1].clamp_min(0.0)
-
-
-def _top_by_lanczos(
-    features: torch.Tensor, outputs: torch.Tensor, curvature: _Curvature, classes: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Large m: Lanczos on all classes at once, each with its own basis; rows streamed at every step."""
-    n, m = features.shape
-
-    def apply(v: torch.Tensor) -> torch.Tensor:
-        out = torch.zeros_like(v)
-        for phi, c in _chunks(features, outputs, curvature, classes):
-            out += (phi @ v.mT * c).mT @ phi
-        return out / n
-
-    start = torch.randn(classes, m, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return _lanczos(apply, start.to(features.device), steps=min(m, n + 1, LANCZOS_STEPS))
-
-
-def _lanczos(
-    apply: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, *, steps: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(k,) largest eigenvalues of k positive semidefinite operators and (k,) residual bounds; `apply` on (k, m)."""
-    k, m = start.shape
-    basis = start.new_zeros(k, steps, m)
-    tridiagonal = start.new_zeros(k, steps, steps)
-    q = start / start.norm(dim=1, keepdim=True)
-    top = error = scale = start.new_zeros(k)
-    for j in range(steps):
-        basis[:, j] = q
-        r = apply(q)
-        tridiagonal[:, j, j] = alpha = torch.linalg.vecdot(q, r)
-        scale = torch.maximum(scale, alpha)
-        for _ in range(2):  # twice is enough (Kahan): the basis stays orthogonal to rounding
-            known = basis[:, : j + 1]
-            r = r - ((known @ r[:, :, None]).mT @ known)[:, 0]
-        beta = r.norm(dim=1)
-        if j % _CHECK_EVERY == _CHECK_EVERY - 1 or j + 1 == steps:
-            values, vectors = torch.linalg.eigh(tridiagonal[:, : j + 1, : j + 1])
-            top, residual = values[:, -1].clamp_min(0.0), beta * vectors[:, -1, -1].abs()
-            gap = top - values[:, -2] - residual if j else top - top
-            error = torch.where(gap > residual, residual.square() / gap.clamp_min(1e-300), residual)
-            if j + 1 == steps or bool((error <= LANCZOS_TOLERANCE * top).all()):
-                break
-        beta = torch.where(beta > 1e-14 * scale, beta, 0.0)  # an invariant subspace: this class has its answer
-        q = torch.where(beta[:, None] > 0, r / beta[:, None].clamp_min(1e-300), 0.0)
-        tridiagonal[:, j, j + 1] = tridiagonal[:, j + 1, j] = beta
-    return top, error
-
-
-def _chunks(
-    features: torch.Tensor, outputs: torch.Tensor, curvature: _Curvature, width: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Float64 features and curvatures, some rows at a time."""
-    rows = _rows(features, None, max(width, outputs.shape[1]))
-    for phi, z in zip(features.split(rows), outputs.split(rows), strict=True):
-        yield phi.double(), curvature(z)

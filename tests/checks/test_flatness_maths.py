@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from assessor.contract import NotApplicable
 from assessor_checks import _flatness as flatness
+from assessor_checks import _layers as layers
 from assessor_checks._flatness import Loss
 
 FEW = settings(max_examples=15, deadline=None)
@@ -234,12 +235,12 @@ def test_last_linear_streams_and_finds_the_layer():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(inplace=True), torch.nn.Linear(5, 2)).eval()
     x = torch.randn(11, 3)
-    found = flatness.last_linear(net, x, batch=4)
+    found = layers.last_linear(net, x, batch=4)
     assert found.name == "2"
     torch.testing.assert_close(found.features, net[:2](x))
     torch.testing.assert_close(found.logits, net(x))
     assert not found.logits.requires_grad
-    assert flatness.last_linear(Squeezed(), x).name == "head"
+    assert layers.last_linear(Squeezed(), x).name == "head"
     assert not net[0]._forward_hooks
     assert not net[2]._forward_hooks
 
@@ -257,19 +258,19 @@ def test_last_linear_streams_and_finds_the_layer():
 )
 def test_last_linear_says_why_not(net, words):
     with pytest.raises(NotApplicable, match=words):
-        flatness.last_linear(net.eval(), torch.randn(20, 3))
+        layers.last_linear(net.eval(), torch.randn(20, 3))
 
 
 def test_no_rows():
     with pytest.raises(NotApplicable, match="no rows"):
-        flatness.last_linear(torch.nn.Linear(3, 2), torch.empty(0, 3))
+        layers.last_linear(torch.nn.Linear(3, 2), torch.empty(0, 3))
 
 
 def test_saturated_rows_are_counted_in_their_own_dtype():
     logits = torch.tensor([[0.0, 30.0], [0.0, 1.0]])
-    assert flatness.saturated_rows(logits) == 1
-    assert flatness.saturated_rows(logits.double()) == 0
-    assert flatness.saturated_rows(torch.tensor([[30.0], [-300.0], [0.0]])) == 2
+    assert layers.saturated_rows(logits) == 1
+    assert layers.saturated_rows(logits.double()) == 0
+    assert layers.saturated_rows(torch.tensor([[30.0], [-300.0], [0.0]])) == 2
 
 
 @pytest.mark.cuda

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
-    from assessor_checks._flatness import LastLayer, Loss
+    from assessor_checks._flatness import Loss
+    from assessor_checks._layers import LastLayer
 
 QUANTILES = 200  # most points of the plotted distribution
 INFO = CheckInfo(
@@ -146,9 +147,9 @@ def measure(subject: Subject, params: RelativeFlatnessParams, seed: int) -> Resu
 def _last_layer(subject: Subject, split: str, wanted: str | None) -> LastLayer:
     import torch
 
-    from assessor_checks import _flatness as flatness
+    from assessor_checks import _layers as layers
 
-    layer = flatness.last_linear(subject.module, subject.tensors(split)[0])
+    layer = layers.last_linear(subject.module, subject.tensors(split)[0])
     if wanted not in (None, layer.name):
         raise NotApplicable(
             f"layer '{wanted}': only the last linear layer can be measured so far, which is '{layer.name}'"
@@ -168,8 +169,8 @@ def _ways(layer: LastLayer, wanted: str) -> dict[str, tuple[torch.Tensor, torch.
         ways["neuron"] = flatness.normalise_neurons(layer.features, layer.weight)
     elif wanted == "neuron":
         raise NotApplicable(
-            f"every feature of layer '{layer.name}' is constant over these {len(layer.features)} rows, so that none can "
-            "be normalised; give more rows, or set normalise: none"
+            f"every feature of layer '{layer.name}' is constant over these {len(layer.features)} rows, so that none "
+            "can be normalised; give more rows, or set normalise: none"
         )
     return ways
 
@@ -194,9 +195,10 @@ def _kappa(loss: Loss, way: tuple[torch.Tensor, torch.Tensor], logits: torch.Ten
 def _training_loss(subject: Subject, layer: LastLayer, loss: Loss, split: str) -> tuple[np.ndarray, float]:
     """(n,) losses on the train split, and what is compared with max_training_loss."""
     from assessor_checks import _flatness as flatness
+    from assessor_checks import _layers as layers
 
     inputs, labels = subject.tensors("train")
-    logits = (layer if split == "train" else flatness.last_linear(subject.module, inputs)).logits
+    logits = (layer if split == "train" else layers.last_linear(subject.module, inputs)).logits
     losses = flatness.per_sample_loss(loss, logits, labels).cpu().numpy()
     if subject.task.is_classification:
         return losses, float(losses.mean())
@@ -249,6 +251,7 @@ def _by_class(subject: Subject, layer: LastLayer, kappa: np.ndarray) -> tuple[Ta
 
 def _remarks(layer: LastLayer, loss: Loss, params: RelativeFlatnessParams, n: int) -> tuple[str, ...]:
     from assessor_checks import _flatness as flatness
+    from assessor_checks import _layers as layers
 
     outputs, width = layer.weight.shape
     constant = int((layer.features == layer.features[0]).all(dim=0).sum())
@@ -259,7 +262,7 @@ def _remarks(layer: LastLayer, loss: Loss, params: RelativeFlatnessParams, n: in
         remarks.append(
             f"{constant} of {width} features are constant over these rows; they act as a bias and are left out."
         )
-    if loss is not flatness.Loss.SQUARED and (collapsed := flatness.saturated_rows(layer.logits)):
+    if loss is not flatness.Loss.SQUARED and (collapsed := layers.saturated_rows(layer.logits)):
         remarks.append(
             f"Softmax collapse: for {collapsed} of {n} rows the largest probability is exactly 1 in "
             f"{layer.logits.dtype}; training in that precision got no gradient from them."
