@@ -67,9 +67,10 @@ def main() -> None:
             for name, work in works.items():
                 taken[name].append(seconds(work, device))
         ms = {name: 1e3 * statistics.median(values) for name, values in taken.items()}
+        most = f"{ms['max']:.1f}" if "max" in ms else "not run"
         print(
             f"{n:>7}{d:>6}{m:>5}{ms['forward']:>10.3f}{ms['trace']:>10.3f}{ms['trace'] / ms['forward']:>7.2f}"
-            f"{ms['normalise']:>11.3f}{f'{ms['max']:.1f}' if 'max' in ms else 'not run':>10}"
+            f"{ms['normalise']:>11.3f}{most:>10}"
         )
     print("full Hessian by double backward, row by row, against the closed form (one slow run each)")
     for n, d, m in SLOW_SHAPES:
