@@ -138,5 +138,9 @@ def _unanswered(configuration: Configuration, catalog: Catalog, answers: Mapping
         for item in catalog.requirements
         if item.id not in answers
         and (wanted == "all" or item.aspect is Aspect.CRITERION)
-        and not ((need := needs.of(item.dimension)) is not None and need.level is Level.LOW)
+        and (
+            item.aspect is Aspect.PROTECTION
+            or (need := needs.of(item.dimension)) is None
+            or need.level is not Level.LOW
+        )
     ]

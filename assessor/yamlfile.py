@@ -245,7 +245,8 @@ class _Builder:
         try:
             return self._loader.construct_object(node)
         except (yaml.YAMLError, ValueError) as fault:
-            raise self._fault(node, f"found '{node.value}', which is no {node.tag.removeprefix('tag:yaml.org,2002:')}") from fault
+            kind = node.tag.removeprefix("tag:yaml.org,2002:")
+            raise self._fault(node, f"found '{node.value}', which is no {kind}") from fault
 
     def _fault(self, node: yaml.Node, message: str) -> ConfigurationError:
         return ConfigurationError(f"{self._name}:{node.start_mark.line + 1} {message}")

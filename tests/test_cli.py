@@ -218,7 +218,9 @@ def test_bad_yaml(run: Run, folder: Path) -> None:
 
 def test_unknown_key(run: Run, folder: Path) -> None:
     edit(folder, "sensitive:", "sensitiv:")
-    refused(run("status", "--project", folder), "assessor.yaml:10", "target.data.test.sensitiv", "did you mean 'sensitive'?")
+    refused(
+        run("status", "--project", folder), "assessor.yaml:10", "target.data.test.sensitiv", "did you mean 'sensitive'?"
+    )
 
 
 def test_wrong_type(run: Run, folder: Path) -> None:
@@ -235,7 +237,9 @@ def test_unknown_check(run: Run, folder: Path) -> None:
 
 def test_unknown_parameter(run: Run, folder: Path) -> None:
     edit(folder, "fairness.group_metrics: off", "fairness.group_metrics: {minimum_grop: 5}")
-    refused(run("check", "run", "--project", folder), "assessor.yaml:14", "minimum_grop", "did you mean 'minimum_group'?")
+    refused(
+        run("check", "run", "--project", folder), "assessor.yaml:14", "minimum_grop", "did you mean 'minimum_group'?"
+    )
 
 
 def test_wrong_column(run: Run, folder: Path) -> None:
@@ -321,9 +325,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 def test_killed_check_run_resumes(run: Run, tmp_path: Path) -> None:
     """A model that gets slow after a while: the first results are kept, the second run makes the others."""
-    slow = SYSTEM.replace("x[3, 1] = float('nan')", "pass").replace(
-        "return nn.Linear(3, 2)", "return Slow()"
-    ) + (
+    slow = SYSTEM.replace("x[3, 1] = float('nan')", "pass").replace("return nn.Linear(3, 2)", "return Slow()") + (
         "\n\nimport os, time\n\nclass Slow(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
         "        self.fc = nn.Linear(3, 2)\n\n    def forward(self, x):\n"
         "        if x.requires_grad and 'SLOW' in os.environ:\n            time.sleep(60)\n        return self.fc(x)\n"
@@ -331,11 +333,10 @@ def test_killed_check_run_resumes(run: Run, tmp_path: Path) -> None:
     (tmp_path / "assessor.yaml").write_text(TORCH)
     (tmp_path / "system.py").write_text(slow)
     command = [*ASSESSOR, "check", "run", "--project", str(tmp_path)]
-    process = subprocess.Popen(command, env={**os.environ, "SLOW": "1"}, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     done = tmp_path / "results"
-    wait_for(lambda: len(list(done.glob("*/*.json"))) >= 3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with subprocess.Popen(command, env={**os.environ, "SLOW": "1"}, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: len(list(done.glob("*/*.json"))) >= 3)
+        process.send_signal(signal.SIGKILL)
     before = {path: path.read_bytes() for path in done.glob("*/*.json")}
     assert run("verify", tmp_path).code == 0
     results = json.loads(run("check", "run", "--project", tmp_path, "--json").out)
@@ -347,19 +348,58 @@ def test_killed_check_run_resumes(run: Run, tmp_path: Path) -> None:
 
 def test_killed_answer_keeps_what_was_answered(run: Run, folder: Path) -> None:
     command = [*ASSESSOR, "answer", "PF", "--project", str(folder), "--by", "Ada"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdin is not None
     catalog = json.loads(run("catalog", "list", "PF", "--json").out)
-    for question in catalog[0]["questions"]:
-        process.stdin.write("1\n" if question["type"] != "text" else "a reply\n")
-    process.stdin.write("fulfilled\nit is described\nhalf a reply\n")
-    process.stdin.flush()
     draft = folder / ".assessor" / f"draft-{catalog[1]['id']}.json"
-    wait_for(draft.is_file)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdin is not None
+        for question in catalog[0]["questions"]:
+            process.stdin.write("1\n" if question["type"] != "text" else "a reply\n")
+        process.stdin.write("fulfilled\nit is described\nhalf a reply\n")
+        process.stdin.flush()
+        wait_for(draft.is_file)
+        process.send_signal(signal.SIGKILL)
     status = json.loads(run("status", "--project", folder, "--json").out)
     profile = next(state for state in status["dimensions"] if state["id"] == "PF")
     assert profile["answered"] == 1
     assert json.loads(draft.read_text()) == {catalog[1]["questions"][0]["id"]: "half a reply"}
     assert run("verify", folder).code == 0
+
+
+# --- the number this tool is known for -------------------------------------------------------------------------------
+
+
+def test_relative_flatness_equals_the_full_hessian(run: Run, tmp_path: Path) -> None:
+    """Trace form from the whole (dm x dm) Hessian by autograd, float64, against what the command prints."""
+    import torch
+    from torch import nn
+
+    system = SYSTEM.replace("x[3, 1] = float('nan')", "x = x.double()").replace(
+        "return nn.Linear(3, 2)", "return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()"
+    )
+    (tmp_path / "system.py").write_text(system)
+    (tmp_path / "assessor.yaml").write_text(
+        TORCH + "checks: {generalization.relative_flatness: {normalise: none, max_training_loss: 9}}\n"
+    )
+    done = run("check", "run", "generalization.relative_flatness", "--project", tmp_path, "--json")
+    (result,) = json.loads(done.out)
+    told = {metric["name"]: metric["value"] for metric in result["metrics"]}
+
+    scope: dict[str, Callable[[], object]] = {}
+    exec(system, scope)
+    model, (x, y) = scope["load_model"](), scope["data"]()
+    assert isinstance(model, nn.Sequential)
+    features = model[:2](x).detach()
+
+    def loss(weight: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(features @ weight.T + model[2].bias.detach(), y)
+
+    weight = model[2].weight.detach()
+    hessian = torch.autograd.functional.hessian(loss, weight)
+    assert isinstance(hessian, torch.Tensor)
+    traces = torch.einsum("sutu->st", hessian)
+    trace = float((weight @ weight.T * traces).sum())
+    maximum = sum(
+        float(weight[s] @ weight[s] * torch.linalg.eigvalsh(hessian[s, :, s, :])[-1]) for s in range(len(weight))
+    )
+    assert told["relative_flatness"] == pytest.approx(trace, rel=1e-9)
+    assert told["relative_flatness_max"] == pytest.approx(maximum, rel=1e-9)

@@ -118,7 +118,9 @@ def test_measurement_stands_with_target_limits_and_provenance(pages: list[str]) 
     assert "Accuracy by hand" in card
 
 
-def test_results_are_inside_and_their_digest_is_on_page_one(assessment: Assessment, pdf: bytes, pages: list[str]) -> None:
+def test_results_are_inside_and_their_digest_is_on_page_one(
+    assessment: Assessment, pdf: bytes, pages: list[str]
+) -> None:
     content = attachments(pdf)["assessment.json"]
     record = json.loads(content)
     assert canonical_json(record) == content
@@ -162,7 +164,11 @@ def test_template_may_be_replaced_but_fetches_nothing(assessment: Assessment, tm
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{{ nothing }}", "'nothing' is undefined"), ("{% if %}", "report.html.j2:1"), ("{{ [].__class__.__mro__ }}", "unsafe")],
+    [
+        ("{{ nothing }}", "'nothing' is undefined"),
+        ("{% if %}", "report.html.j2:1"),
+        ("{{ [].__class__.__mro__ }}", "unsafe"),
+    ],
 )
 def test_faulty_templates_are_told(assessment: Assessment, tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "report.html.j2").write_text(text)

@@ -43,7 +43,9 @@ def test_all_checks_and_templates_came_along(installed: Path, tmp_path: Path) ->
     listed = json.loads(run(str(installed / "assessor"), "check", "list", "--json", cwd=tmp_path))
     assert len(listed) == 7
     run(str(installed / "assessor"), "init", "new", cwd=tmp_path)
-    html = run(str(installed / "assessor"), "report", "--project", "new", "--format", "html", "--output", "-", cwd=tmp_path)
+    html = run(
+        str(installed / "assessor"), "report", "--project", "new", "--format", "html", "--output", "-", cwd=tmp_path
+    )
     assert "Assessment report" in html
 
 

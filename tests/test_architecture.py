@@ -1,0 +1,139 @@
+"""Who may import whom: the arrows of the architecture, held by reading every import of every module."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"assessor": ROOT / "assessor", "assessor_checks": ROOT / "checks" / "assessor_checks"}
+HEAVY = ("numpy", "pandas", "torch", "scipy", "sklearn", "weasyprint", "matplotlib", "pyhanko")
+
+# Room -> rooms it may enter. `assessor` alone is the package with its version; nothing may enter cli.
+GROUND = "contract errors"
+ALLOWED = {
+    "assessor": "",
+    "contract": "",
+    "errors": "",
+    "canonical": "",
+    "model": "contract",
+    "yamlfile": "errors",
+    "ledger": "model canonical " + GROUND,
+    "criteria": "yamlfile model canonical " + GROUND,
+    "project": "yamlfile ledger model canonical " + GROUND,
+    "questionnaire": "model errors",
+    "registry": GROUND,
+    "verdicts": "model " + GROUND,
+    "gate": "model verdicts " + GROUND,
+    "subjects": "subjects model " + GROUND,
+    "engine": "verdicts registry subjects model canonical " + GROUND,
+    "answering": "project questionnaire model errors",
+    "assessment": "assessor engine project registry subjects verdicts criteria ledger canonical model " + GROUND,
+    "charts": "verdicts model contract",
+    "signing": "errors",
+    "pdf_signatures": "signing errors",
+    "report": "assessment charts verdicts canonical model " + GROUND,
+    "verify": "ledger pdf_signatures project report canonical errors",
+    "demonstration": "assessment project subjects yamlfile canonical model errors",
+}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of ours by its full name."""
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = (package, *path.relative_to(folder).with_suffix("").parts)
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str) -> set[str]:
+    """Full names of our modules that a module imports anywhere: lazily and for type checking too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name} line {node.lineno}: a relative import"
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {item if item in MODULES else str(node.module) for item in full}
+    return {item for item in found if item.partition(".")[0] in FOLDERS}
+
+
+def room(name: str) -> str:
+    """The room a module of the engine is in: its name without the package, a folder being one room."""
+    return name.split(".")[1] if "." in name else name
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] == "assessor"])
+def test_engine_modules_enter_only_the_rooms_below_them(name: str) -> None:
+    used = imports(name)
+    assert not {item for item in used if item.startswith("assessor_checks")}
+    rooms = {room(item) for item in used}
+    if room(name) == "cli":
+        assert rooms <= {*ALLOWED, "cli"}
+    else:
+        assert rooms <= set(ALLOWED[room(name)].split()), f"{name} enters {rooms - set(ALLOWED[room(name)].split())}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] == "assessor_checks"])
+def test_checks_know_the_contract_and_shared_maths_only(name: str) -> None:
+    used = imports(name)
+    ours = {item for item in used if item.startswith("assessor_checks")}
+    assert used - ours <= {"assessor.contract"}
+    if name != "assessor_checks":
+        strangers = {item for item in ours if not item.startswith("assessor_checks._")}
+        assert not strangers, f"{name} imports another check"
+
+
+def test_every_room_of_the_table_exists() -> None:
+    assert {room(name) for name in MODULES if name.startswith("assessor.")} == {*ALLOWED, "cli"} - {"assessor"}
+
+
+def test_there_is_no_cycle() -> None:
+    graph = {name: imports(name) - {name} for name in MODULES}
+    while graph:
+        free = {name for name, used in graph.items() if not used & graph.keys()}
+        assert free, f"these import each other: {sorted(graph)}"
+        graph = {name: used for name, used in graph.items() if name not in free}
+
+
+def loaded_after(code: str) -> dict[str, object]:
+    """Exit code of some code, and which heavy packages it loaded."""
+    script = f"""
+import json, sys
+code = 0
+try:
+    {code}
+except SystemExit as end:
+    code = end.code or 0
+print()
+print(json.dumps({{"code": code, "heavy": [name for name in {HEAVY} if name in sys.modules]}}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def command(*arguments: str) -> str:
+    return f"from assessor.cli import main; sys.argv = {['assessor', *arguments]}; main()"
+
+
+@pytest.mark.parametrize("code", ["import assessor.cli", command("--help"), command("catalog", "show", "AT")])
+def test_the_command_line_starts_without_anything_heavy(code: str) -> None:
+    assert loaded_after(code) == {"code": 0, "heavy": []}
+
+
+def test_listing_the_checks_does_not_load_torch() -> None:
+    found = loaded_after(command("check", "list"))
+    assert found["code"] == 0
+    assert "torch" not in str(found["heavy"])

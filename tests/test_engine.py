@@ -1,0 +1,227 @@
+"""Running a check: whatever it does ends as an outcome with its reason, and can be made again."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from assessor.canonical import canonical_json
+from assessor.contract import Check, Need, NotApplicable, Result, Subject, Task
+from assessor.engine import Job, fixed_randomness, is_same, key_of, rejudge, run_job, subject_record
+from assessor.model import CheckRun, JudgedTarget, Status, SubjectRecord
+from assessor.subjects import load_subject
+
+Make = Callable[..., Any]
+TARGET = JudgedTarget(metric=None, interval=(0.5, None), because="so", source="assessor.yaml:9")
+VOLATILE = {"started", "seconds", "peak_memory_bytes"}
+
+
+@pytest.fixture
+def loaded(make_folder: Make) -> tuple[Subject, SubjectRecord]:
+    """A table of twenty predictions, sixteen of them right."""
+    project = make_folder()
+    target = project.configuration().target
+    subject, kind, digest = load_subject(target, project.folder)
+    return subject, subject_record(subject, kind, digest)
+
+
+def job(check: Check, **changes: Any) -> Job:
+    fields: dict[str, Any] = {"params": check.params(), "target": TARGET, "seed": 0, "requirements": ("RE-R-SC-ME-05",)}
+    return Job(check=check, **{**fields, **changes})
+
+
+@pytest.fixture
+def run(loaded: tuple[Subject, SubjectRecord], make_check: Make) -> Callable[..., CheckRun]:
+    """Runs the tiny check, or one with another `measure`."""
+    return lambda measure=None, **changes: run_job(job(make_check(*([measure] if measure else []), **changes)), *loaded)
+
+
+def test_a_whole_run(loaded: tuple[Subject, SubjectRecord], make_check: Make) -> None:
+    check = make_check()
+    found = run_job(job(check, params=check.params(half_width=0.125)), *loaded)
+    assert (found.outcome.status, found.outcome.sentence) == (
+        "pass",
+        "share 0.8 [0.675, 0.925] lies inside the target of at least 0.5",
+    )
+    assert (found.check, found.check_version, found.title) == ("trial.share", "1", "Share of right predictions")
+    assert (found.params, found.seed, found.target) == ({"half_width": 0.125}, 0, TARGET)
+    assert found.limits == ("It is made up",)
+    assert found.requirements == ("RE-R-SC-ME-05",)
+    assert found.metrics[0].value == 0.8
+    assert found.subject == loaded[1]
+    assert (found.subject.kind, found.subject.model_sha256, found.subject.data["test"].n) == ("predictions", None, 20)
+    assert (found.environment.device, found.environment.threads) == ("cpu", 1)
+    assert CheckRun.model_validate_json(canonical_json(found)) == found
+
+
+def raising(fault: BaseException) -> Callable[..., Result]:
+    def measure(subject: Subject, params: Any, seed: int) -> Result:
+        raise fault
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("measure", "status", "sentence"),
+    [
+        (raising(ValueError("bad\n  luck")), "error", "ValueError: bad luck"),
+        (raising(ZeroDivisionError()), "error", "ZeroDivisionError"),
+        (raising(SystemExit(0)), "error", "SystemExit: 0"),
+        (raising(ValueError("not text: \udcff")), "error", "ValueError: not text: ?"),
+        (raising(ValueError("x" * 900)), "error", "ValueError: " + "x" * 500),
+        (raising(NotApplicable("one class only")), "not_applicable", "one class only"),
+        (raising(NotApplicable(" ")), "not_applicable", "not applicable"),
+        (lambda subject, params, seed: None, "error", "TypeError: the check gave a NoneType, wanted a Result"),
+        (lambda subject, params, seed: {"share": 1.0}, "error", "TypeError: the check gave a dict, wanted a Result"),
+        (lambda subject: None, "error", "TypeError: "),
+        (lambda subject, params, seed: Result(metrics=()), "error", "ValidationError: 1 validation error for Result"),
+        (
+            lambda subject, params, seed: subject.query(np.zeros(1)),
+            "not_applicable",
+            "only a table of predictions is at hand, not the model",
+        ),
+    ],
+)
+def test_whatever_goes_wrong_is_an_outcome(run: Make, measure: Callable[..., Any], status: str, sentence: str) -> None:
+    found = run(measure)
+    assert found.outcome.status == status
+    assert found.outcome.sentence.startswith(sentence)
+    assert (found.metrics, found.target) == ((), TARGET)
+    json.loads(canonical_json(found))
+
+
+def test_an_interruption_is_no_outcome(run: Make) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(raising(KeyboardInterrupt()))
+
+
+def test_a_target_of_another_metric_is_an_error_that_keeps_the_numbers(loaded: Any, make_check: Make) -> None:
+    found = run_job(job(make_check(), target=TARGET.model_copy(update={"metric": "shore"})), *loaded)
+    assert (found.outcome.status, found.outcome.sentence) == (
+        "error",
+        "the target names a metric 'shore'; did you mean 'share'?",
+    )
+    assert found.metrics
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"tasks": frozenset({Task.REGRESSION, Task.MULTICLASS})},
+            "measures multiclass, regression tasks, and this is a binary task",
+        ),
+        ({"needs": frozenset({Need.TRAIN})}, "needs training data (target.data.train)"),
+        (
+            {"needs": frozenset({Need.QUERY, Need.GRADIENTS, Need.TEST})},
+            "needs a PyTorch module, for its gradients and the model itself, to ask it for new inputs",
+        ),
+    ],
+)
+def test_what_does_not_apply_is_refused_with_its_reason(run: Make, changes: dict[str, Any], sentence: str) -> None:
+    def measure(subject: Subject, params: Any, seed: int) -> Result:
+        raise AssertionError("never called")
+
+    found = run(measure, **changes)
+    assert (found.outcome.status, found.outcome.sentence) == (Status.NOT_APPLICABLE, sentence)
+
+
+def plain(found: CheckRun) -> bytes:
+    return canonical_json({key: value for key, value in found.model_dump(mode="json").items() if key not in VOLATILE})
+
+
+def test_same_inputs_same_bytes(loaded: tuple[Subject, SubjectRecord], make_check: Make) -> None:
+    first, second, other = (run_job(job(make_check(), seed=seed), *loaded) for seed in (0, 0, 1))
+    assert plain(first) == plain(second) != plain(other)
+    assert first.series != other.series
+
+
+def state() -> tuple[Any, ...]:
+    return (random.getstate(), *np.random.get_state()[1:3], torch.get_rng_state().tolist())
+
+
+def test_global_random_states_are_fixed_inside_and_untouched_outside() -> None:
+    def draw(seed: int) -> tuple[float, float, float]:
+        with fixed_randomness(seed):
+            return random.random(), np.random.random(), torch.rand(1).item()
+
+    before = [repr(part) for part in state()]
+    assert draw(0) == draw(0) != draw(1)
+    assert draw(2**53 - 1) == draw(2**53 - 1)
+    with pytest.raises(RuntimeError), fixed_randomness(0):
+        torch.rand(-1)
+    assert [repr(part) for part in state()] == before
+
+
+def test_the_key_is_all_that_a_measurement_depends_on(loaded: tuple[Subject, SubjectRecord], make_check: Make) -> None:
+    record, check = loaded[1], make_check()
+    key = key_of(job(check), record, "cpu")
+    data = {"test": record.data["test"].model_copy(update={"sha256": "f" * 64})}
+    same = [
+        key_of(job(make_check()), record, "cpu"),
+        key_of(job(check, target=None), record, "cpu"),
+        key_of(job(check, requirements=()), record, "cpu"),
+        run_job(job(check), *loaded).key,
+    ]
+    different = [
+        key_of(job(check, seed=1), record, "cpu"),
+        key_of(job(check, params=check.params(half_width=0.1)), record, "cpu"),
+        key_of(job(make_check(version="2")), record, "cpu"),
+        key_of(job(make_check(id="trial.other")), record, "cpu"),
+        key_of(job(replace(check, measure=Result.metric)), record, "cpu"),
+        key_of(job(check), record.model_copy(update={"data": data}), "cpu"),
+        key_of(job(check), record.model_copy(update={"model_sha256": "f" * 64}), "cpu"),
+    ]
+    assert set(same) == {key}
+    assert len({key, *different}) == 1 + len(different)
+
+
+def test_threads_matter_to_modules_only(loaded: tuple[Subject, SubjectRecord], make_check: Make) -> None:
+    record, before = loaded[1], torch.get_num_threads()
+    module = record.model_copy(update={"kind": "torch"})
+    keys = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        keys.append((key_of(job(make_check()), record, "cpu"), key_of(job(make_check()), module, "cpu")))
+    torch.set_num_threads(before)
+    assert keys[0][0] == keys[1][0]
+    assert keys[0][1] != keys[1][1]
+
+
+def test_judging_again_measures_nothing(run: Make, make_check: Make) -> None:
+    first = run()
+    wanted = job(make_check(), target=TARGET.model_copy(update={"interval": (None, 0.1)}), requirements=("AT",))
+    assert not is_same(first, wanted)
+    again = rejudge(first, wanted)
+    assert is_same(again, wanted)
+    assert (again.outcome.status, again.outcome.sentence) == (
+        "fail",
+        "share 0.8 [0.55, 1.05] lies outside the target of at most 0.1",
+    )
+    assert (again.metrics, again.key, again.seconds) == (first.metrics, first.key, first.seconds)
+    assert again.started > first.started
+    assert rejudge(first, job(make_check(), target=None)).outcome.status is Status.MEASURED
+
+
+def test_what_could_not_be_measured_stays_so(run: Make, make_check: Make) -> None:
+    first = run(raising(NotApplicable("one class only")))
+    again = rejudge(first, job(make_check(), target=None))
+    assert again.outcome == first.outcome
+    assert again.target is None
+
+
+def test_a_result_with_fields_of_its_own_is_kept_as_a_result(run: Make) -> None:
+    class More(Result):
+        more: int = 1
+
+    def measure(subject: Subject, params: Any, seed: int) -> Result:
+        return More(metrics=run().metrics)
+
+    assert run(measure).outcome.status is Status.PASS
