@@ -168,7 +168,7 @@ def measure(
 def _run_jobs(
     jobs: list[Job], project: Project, target: TargetSpec, *, device: str | None, fresh: bool, step: Step
 ) -> list[CheckRun]:
-    from assessor.subjects import load_subject
+    from assessor.subjects import importable, load_subject
 
     step("loading model and data", 0, len(jobs))
     subject, kind, model_sha256 = load_subject(target, project.folder.resolve(), device=device)
@@ -180,7 +180,8 @@ def _run_jobs(
         run = stored.get(job.check.id)
         kept = run is not None and run.key == key_of(job, record, subject.device) and run.outcome.status != Status.ERROR
         if run is None or not kept or fresh:
-            run = run_job(job, subject, record)
+            with importable(project.folder.resolve()):  # a model may import when it is called
+                run = run_job(job, subject, record)
             project.save_run(run)
         elif not is_same(run, job):
             run = rejudge(run, job)

@@ -213,22 +213,27 @@ class Subject(Protocol):
     @property
     def task(self) -> Task:
         """What the model does."""
+        ...
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in index order; empty for regression. A binary task's positive class is the last."""
+        ...
 
     @property
     def device(self) -> str:
         """Torch's name of the device, for instance "cpu" or "cuda:0"."""
+        ...
 
     @property
     def splits(self) -> Mapping[str, Split]:
         """The data by name: always "test", perhaps "train"."""
+        ...
 
     @property
     def offers(self) -> frozenset[Need]:
         """What checks may ask of this subject."""
+        ...
 
     def scores(self, split: str) -> np.ndarray:
         """(n, C) float64 class probabilities, or (n,) float64 predicted values for regression.
@@ -236,9 +241,11 @@ class Subject(Protocol):
         Raises:
             NotApplicable: Only hard predictions are known.
         """
+        ...
 
     def predictions(self, split: str) -> np.ndarray:
         """(n,) int64 predicted class index, or float64 predicted value."""
+        ...
 
     def query(self, features: np.ndarray) -> np.ndarray:
         """Predictions, as `predictions` gives them, for new inputs (n, ...).
@@ -246,6 +253,7 @@ class Subject(Protocol):
         Raises:
             NotApplicable: The model itself is not at hand.
         """
+        ...
 
     @property
     def module(self) -> torch.nn.Module:
@@ -254,6 +262,7 @@ class Subject(Protocol):
         Raises:
             NotApplicable: The subject is not a PyTorch module.
         """
+        ...
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, C) logits of the module, differentiable in `inputs`; a single sigmoid output z gives (0, z).
@@ -263,6 +272,7 @@ class Subject(Protocol):
         Raises:
             NotApplicable: The subject is not a PyTorch module.
         """
+        ...
 
     def tensors(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs (n, ...) in the module's dtype and labels (n,) of a split, on `device`.
@@ -270,6 +280,7 @@ class Subject(Protocol):
         Raises:
             NotApplicable: The subject is not a PyTorch module.
         """
+        ...
 
 
 class CheckInfo(Frozen):

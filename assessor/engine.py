@@ -187,7 +187,7 @@ def fixed_randomness(seed: int) -> Iterator[None]:
         if torch is None:
             yield
         else:
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 torch.manual_seed(seed)
                 yield
     finally:

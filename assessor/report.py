@@ -107,10 +107,11 @@ def report_pdf(assessment: Assessment, checks: Mapping[str, Check], *, templates
     fetcher = URLFetcher(allowed_protocols={"data"}, fail_on_errors=True)
     try:
         document = weasyprint.HTML(string=html, url_fetcher=fetcher)
-        pdf = document.write_pdf(pdf_variant="pdf/a-3a", attachments=[attachment], pdf_tags=True)
+        pdf: bytes | None = document.write_pdf(pdf_variant="pdf/a-3a", attachments=[attachment], pdf_tags=True)
     except FatalURLFetchingError as fault:  # a BaseException of WeasyPrint's own
         raise UsageError(f"the template asks for something outside the report: {fault}") from fault
-    return bytes(pdf)
+    assert pdf is not None  # only when written to a target of ours
+    return pdf
 
 
 def _render(record: dict[str, Any], assessment: Assessment, checks: Mapping[str, Check], templates: Path | None) -> str:

@@ -195,7 +195,7 @@ def _last_content(lines: list[str], start: int, end: int) -> int:
     return end
 
 
-class _TextDumper(_Dumper):
+class _TextDumper(_Dumper):  # pyright: ignore[reportGeneralTypeIssues] - one of two classes, chosen at import
     """Long or multi-line text as a block scalar where YAML can hold it so."""
 
 

@@ -22,8 +22,9 @@ from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pypdf import PdfReader, PdfWriter
 
 from assessor.errors import IntegrityError, UsageError
+from assessor.keys import new_key
 from assessor.pdf_signatures import Finding, attachments, check_signatures, page_text, signed_revision
-from assessor.signing import new_key, sign_pdf
+from assessor.signing import sign_pdf
 
 weasyprint = pytest.importorskip("weasyprint")
 

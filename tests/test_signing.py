@@ -19,7 +19,8 @@ from pyhanko.sign.fields import MDPPerm, SigFieldSpec, append_signature_field, e
 from pyhanko.sign.validation import read_certification_data
 
 from assessor.errors import UsageError
-from assessor.signing import KeyFiles, new_key, sign_pdf
+from assessor.keys import KeyFiles, new_key
+from assessor.signing import sign_pdf
 
 MOMENT = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)
 weasyprint = pytest.importorskip("weasyprint")

@@ -53,7 +53,8 @@ def _signed_report(project: Project, system: str) -> Path:
     from assessor.cli.key import LOUD
     from assessor.cli.report import make, write
     from assessor.demonstration import DEVELOPER, PASSPHRASE
-    from assessor.signing import new_key, sign_pdf
+    from assessor.keys import new_key
+    from assessor.signing import sign_pdf
 
     report = write(project, make(project, "pdf"), "pdf", project.folder / "reports" / f"{system}.pdf")
     key = new_key(project.folder / "keys", name=DEVELOPER, organisation="ai-assessor demo", passphrase=PASSPHRASE)

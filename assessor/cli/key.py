@@ -33,7 +33,7 @@ def new(
     passphrase: PassphraseOption = "",
 ) -> None:
     """Make a test certificate authority and a signing key."""
-    from assessor.signing import new_key
+    from assessor.keys import new_key
 
     made = new_key(directory, name=name, organisation=organisation, passphrase=passphrase)
     out().print(f"{made.p12}  the key\n{made.ca}  the test authority's certificate, for --trust", markup=False)

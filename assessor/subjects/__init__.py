@@ -13,9 +13,9 @@ from assessor.contract import Split, Subject
 from assessor.errors import MissingExtra, UsageError
 from assessor.model import DataSpec, TargetSpec
 from assessor.subjects.data import RawSplit, load_split
-from assessor.subjects.loading import call_user
+from assessor.subjects.loading import call_user, importable
 
-__all__ = ["load_subject"]
+__all__ = ["importable", "load_subject"]
 
 
 def load_subject(spec: TargetSpec, folder: Path, *, device: str | None = None) -> tuple[Subject, str, str | None]:

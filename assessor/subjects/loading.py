@@ -18,6 +18,7 @@ from assessor.errors import UsageError, nearest
 ALIAS = re.compile(r"^_assessed_[0-9a-f]{12}_")
 
 _imported_from: dict[str, Path] = {}
+_versions: dict[str, tuple[int, int]] = {}  # time and size of a module's file when it was run
 
 
 @contextmanager
@@ -82,11 +83,14 @@ def _module(name: str, folder: Path) -> ModuleType:
     if not path.is_file():
         return importlib.import_module(name)
     alias = f"_assessed_{hashlib.sha256(bytes(path.resolve())).hexdigest()[:12]}_{name}"
+    version = (path.stat().st_mtime_ns, path.stat().st_size)
+    if alias in sys.modules and _versions.get(alias) == version:
+        return sys.modules[alias]
     spec = importlib.util.spec_from_file_location(alias, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[alias] = module
+    sys.modules[alias], _versions[alias] = module, version
     try:
         spec.loader.exec_module(module)
     except BaseException:

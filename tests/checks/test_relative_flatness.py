@@ -227,7 +227,7 @@ def test_weight_decay_is_added_and_said():
 
 
 def test_one_row_cannot_be_normalised_and_says_so():
-    with pytest.raises(NotApplicable, match="constant over these 1 rows.*set normalise: none"):
+    with pytest.raises(NotApplicable, match=r"constant over these 1 rows.*set normalise: none"):
         run(subject(trained(), n=1))
 
 
