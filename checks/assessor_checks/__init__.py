@@ -1,12 +1,14 @@
 """The checks that come with ai-assessor, offered through the entry point group `assessor.checks`."""
 
 from assessor.contract import Check
+from assessor_checks.fairness import group_metrics
 from assessor_checks.generalization import gap, relative_flatness
 from assessor_checks.robustness import noise_accuracy, pgd_accuracy
 
 CHECKS: tuple[Check, ...] = (
+    group_metrics.CHECK,
     gap.CHECK,
+    relative_flatness.CHECK,
     noise_accuracy.CHECK,
     pgd_accuracy.CHECK,
-    relative_flatness.CHECK,
 )

@@ -1,0 +1,304 @@
+"""Do decisions and errors differ between groups of people, by how much, and is that more than chance?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from assessor.contract import (
+    Better,
+    Check,
+    CheckInfo,
+    Metric,
+    Need,
+    NotApplicable,
+    Params,
+    Result,
+    Subject,
+    Table,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from assessor_checks._gaps import Comparison
+    from assessor_checks._groups import Groups, Rate
+
+INFO = CheckInfo(
+    id="fairness.group_metrics",
+    version="1",
+    title="Group fairness",
+    measures=(
+        "How far the rate of favourable decisions, the true and false positive rates and the accuracy lie apart "
+        "between groups, for each sensitive attribute and for their intersection; the worst pair of groups counts."
+    ),
+    unit="1",
+    needs=frozenset({Need.TEST, Need.SENSITIVE}),
+    tasks=frozenset({Task.BINARY, Task.MULTICLASS}),
+    limits=(
+        "The observed labels may be biased themselves; equal error rates against biased labels are not fair.",
+        "Parity on these attributes says nothing of attributes that were not recorded.",
+        "The metrics conflict: with unequal base rates parity in one rules out parity in another.",
+        "Groups under the minimum size are not judged, and gaps below the detectable size stated here go unseen.",
+        "The test set is a sample: intervals speak of the population it was drawn from, not of other populations.",
+        "The value is the largest of many differences and so tends to exceed the true one; the interval allows for it.",
+    ),
+    remedy=(
+        "Look up the worst pair in the table of pairs; collect more data of that group, check how its labels came "
+        "about, retrain with reweighting or a fairness constraint, or set the decision threshold after a review of the costs "
+        "for each group; then measure again on fresh data."
+    ),
+    source=(
+        "Hardt, Price, Srebro 2016 (arXiv 1610.02413), Definition 2.1 (equalized odds) and 2.2 (equal opportunity); "
+        "Newcombe 1998, Stat. Med. 17:873, method 10; Berger 1982, Technometrics 24:295; Koopman 1984, "
+        "Biometrics 40:513; Westfall and Young 1993 (permutation max-T); Holm 1979"
+    ),
+    requirements=("FN-R-FN-ME-05", "FN-R-FN-OA"),
+)
+
+_EXCHANGED = {
+    "demographic_parity_difference": "predictions permuted across groups",
+    "demographic_parity_ratio": "predictions permuted across groups",
+    "equal_opportunity_difference": "predictions permuted across groups among rows with the positive label",
+    "equalized_odds_difference": "predictions permuted across groups within rows of positive and of negative label",
+    "accuracy_difference": "rows' correctness permuted across groups",
+}
+_PAIRS_SHOWN = 100
+
+
+class GroupMetricsParams(Params):
+    """What the user may set."""
+
+    metric: Literal[
+        "demographic_parity_difference",
+        "equalized_odds_difference",
+        "equal_opportunity_difference",
+        "accuracy_difference",
+        "demographic_parity_ratio",
+    ] = Field(default="equalized_odds_difference", description="Metric that a target without a name means")
+    attributes: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Sensitive columns to compare; all when not given"
+    )
+    intersections: bool = Field(default=True, description="Also compare the full intersection of the attributes")
+    minimum_group: int = Field(default=20, ge=2, description="Fewest rows behind a rate that is judged")
+    positive: str | None = Field(
+        default=None, description="Class that is the favourable decision; a binary task's last class when not given"
+    )
+    permutations: int = Field(default=2000, ge=99, le=1_000_000, description="Permutations behind a p-value")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Coverage of the intervals")
+
+
+def measure(subject: Subject, params: GroupMetricsParams, seed: int) -> Result:
+    """Gaps between groups with intervals, permutation tests, and what the group sizes could show.
+
+    Args:
+        subject: Classifier with sensitive attributes.
+        params: What the user set.
+        seed: Seed of critical values and permutations.
+
+    Returns:
+        Those of the five gaps that can be computed, and the p-value of parity in the chosen one.
+
+    Raises:
+        NotApplicable: No two groups can be compared on the chosen metric, or a parameter names what is not there.
+    """
+    import numpy as np
+
+    from assessor_checks import _gaps, _groups
+
+    split = subject.splits["test"]
+    if split.attributes is None or split.n == 0:
+        raise NotApplicable("the test split has no rows with sensitive attributes")
+    positive = _positive(subject, params)
+    frame, unfit = _attributes(split.attributes, params)
+    groups = _groups.find_groups(frame, intersections=params.intersections)
+    rates = _groups.count_rates(
+        groups, split.labels, subject.predictions("test"), positive=positive, minimum=params.minimum_group
+    )
+    found: dict[str, Comparison] = {}
+    for name, parts in _gaps.COMPONENTS.items():
+        rng = np.random.default_rng([seed, *map(_groups.RATES.index, parts)])
+        comparison = _gaps.compare(name, groups, rates, params.confidence, params.permutations, rng)
+        if comparison is not None:
+            found[name] = comparison
+    remarks = (
+        f"Favourable decision: predicted class '{subject.classes[positive]}'.",
+        *unfit,
+        *_groups.shortfalls(groups, rates, minimum=params.minimum_group),
+        *(
+            f"Not computed, too few rows or the rate is 0 in all groups: {x}."
+            for x in _gaps.COMPONENTS
+            if x not in found
+        ),
+    )
+    if params.metric not in found:
+        raise NotApplicable(
+            f"no two groups of one attribute can be compared on {params.metric} "
+            f"with at least {params.minimum_group} rows behind each rate. {' '.join(remarks)}"
+        )
+    chosen = found[params.metric]
+    return Result(
+        metrics=(*(_metric(item, groups, params) for item in found.values()), _parity(chosen, params)),
+        tables=_tables(groups, rates, found, params),
+        remarks=(*remarks, *(_gaps.power_sentence(rate, groups, chosen.gap.critical) for rate in chosen.rates)),
+        doubt=_doubt(chosen, tuple(frame.columns), unfit),
+    )
+
+
+def _positive(subject: Subject, params: GroupMetricsParams) -> int:
+    """Index of the favourable class."""
+    if params.positive is None:
+        if subject.task is Task.MULTICLASS and params.metric != "accuracy_difference":
+            raise NotApplicable(
+                f"which class is the favourable decision? Set positive to one of {list(subject.classes)}"
+            )
+        return len(subject.classes) - 1
+    if params.positive not in subject.classes:
+        raise NotApplicable(f"positive: no class '{params.positive}'; wanted one of {list(subject.classes)}")
+    return subject.classes.index(params.positive)
+
+
+def _attributes(attributes: pd.DataFrame, params: GroupMetricsParams) -> tuple[pd.DataFrame, list[str]]:
+    """The columns to compare, and sentences on those that cannot be."""
+    from assessor_checks import _groups
+
+    attributes = attributes.rename(columns=str)
+    wanted = list(attributes.columns) if params.attributes is None else list(dict.fromkeys(params.attributes))
+    for name in wanted:
+        if name not in attributes.columns:
+            raise NotApplicable(f"attributes: no sensitive column '{name}'; found {list(attributes.columns)}")
+    uncut = [name for name in wanted if _groups.uncut(attributes[name])]
+    unfit = [
+        f"'{name}' is not judged: it has more than {_groups.MAX_VALUES} distinct numbers; cut it into groups first."
+        for name in uncut
+    ]
+    kept = [name for name in wanted if name not in uncut]
+    if not kept:
+        raise NotApplicable(" ".join(unfit) or "no sensitive attribute was named")
+    return attributes[kept], unfit
+
+
+def _metric(item: Comparison, groups: Groups, params: GroupMetricsParams) -> Metric:
+    ratio = item.name == "demographic_parity_ratio"
+    return Metric(
+        name=item.name,
+        value=item.gap.value,
+        low=item.gap.low,
+        high=item.gap.high,
+        confidence=params.confidence,
+        n=item.n,
+        better=Better.HIGHER if ratio else Better.LOWER,
+        method=(
+            f"{'smallest ratio' if ratio else 'largest absolute difference'} over {len(item.pairs)} pairs of groups "
+            f"of the same attribute ({', '.join(groups.families)}) in {' and '.join(rate.name for rate in item.rates)}; "
+            f"{'Koopman' if ratio else 'Newcombe'} score limits, "
+            f"the end nearer parity simultaneous over all pairs (max-|t|, z = {item.gap.critical:.2f}), "
+            "the far end unadjusted (intersection-union)"
+        ),
+        primary=item.name == params.metric,
+    )
+
+
+def _parity(chosen: Comparison, params: GroupMetricsParams) -> Metric:
+    return Metric(
+        name="parity_p_value",
+        value=chosen.p_value,
+        n=chosen.n,
+        better=Better.HIGHER,
+        method=(
+            f"permutation max-T test of {chosen.name} ({params.permutations} permutations, {_EXCHANGED[chosen.name]}; "
+            "pooled variance), smallest p-value after Holm over attributes; large values do not prove parity"
+        ),
+    )
+
+
+def _tables(
+    groups: Groups, rates: Mapping[str, Rate], found: Mapping[str, Comparison], params: GroupMetricsParams
+) -> tuple[Table, ...]:
+    from assessor_checks import _groups
+
+    pairs = found[params.metric].pairs[:_PAIRS_SHOWN]
+    columns = [f"{rate}{end}" for rate in _groups.RATES for end in ("", "_low", "_high")]
+    return (
+        Table(
+            name="groups",
+            title=f"Rates by group with {params.confidence:.0%} Wilson intervals",
+            columns=("attribute", "group", "n", "status", *columns),
+            rows=_groups.group_rows(groups, rates, minimum=params.minimum_group, confidence=params.confidence),
+        ),
+        Table(
+            name="pairs",
+            title=f"Differences first minus second, largest first, simultaneous {params.confidence:.0%} intervals",
+            columns=("attribute", "first", "second", "rate", "difference", "low", "high"),
+            rows=tuple(
+                (
+                    groups.attributes[x.first],
+                    groups.names[x.first],
+                    groups.names[x.second],
+                    x.rate,
+                    x.value,
+                    x.low,
+                    x.high,
+                )
+                for x in pairs
+            ),
+        ),
+        Table(
+            name="parity_tests",
+            title="Permutation tests of parity",
+            columns=("metric", "attribute", "p_value", "p_holm"),
+            rows=tuple((name, *test) for name, item in found.items() for test in item.tests),
+        ),
+    )
+
+
+def _doubt(chosen: Comparison, attributes: Sequence[str], unfit: Sequence[str]) -> str | None:
+    """Nothing unmeasured may pass: an attribute without two judged groups leaves the metric unjudged."""
+    unjudged = [name for name in chosen.unjudged if name in attributes]
+    short = f"Fewer than two groups have enough rows for {chosen.name} in: {', '.join(unjudged)}."
+    return " ".join([*unfit, *([short] if unjudged else [])]) or None
+
+
+def plot(result: Result, axes: Axes) -> None:
+    """Dots with intervals: selection rate, true and false positive rate of every judged group.
+
+    Args:
+        result: What `measure` gave.
+        axes: Axes to draw on.
+    """
+    table = next(table for table in result.tables if table.name == "groups")
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    rows = [row for row in rows if row["selection_rate"] is not None]
+    styles = (
+        ("selection_rate", "o", "black"),
+        ("true_positive_rate", "s", "0.4"),
+        ("false_positive_rate", "^", "0.65"),
+    )
+    for offset, (rate, marker, shade) in zip((-0.22, 0.0, 0.22), styles, strict=True):
+        points = [
+            (place + offset, float(row[rate]), float(row[f"{rate}_low"]), float(row[f"{rate}_high"]))  # type: ignore[arg-type]
+            for place, row in enumerate(rows)
+            if row[rate] is not None
+        ]
+        if points:
+            places, values, lows, highs = zip(*points, strict=True)
+            errors = [
+                [v - low for v, low in zip(values, lows, strict=True)],
+                [h - v for v, h in zip(values, highs, strict=True)],
+            ]
+            label = rate.replace("_", " ")
+            axes.errorbar(values, places, xerr=errors, fmt=marker, color=shade, capsize=2, markersize=5, label=label)
+    axes.set_yticks(range(len(rows)), [f"{row['attribute']}: {row['group']} (n = {row['n']})" for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("Share of the group, with interval")
+    axes.set_ylabel("Group")
+    axes.legend(loc="best", frameon=False)
+
+
+CHECK = Check(info=INFO, params=GroupMetricsParams, measure=measure, plot=plot)
