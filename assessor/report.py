@@ -288,14 +288,34 @@ def _metric(metric: Any, *, judged: bool) -> dict[str, Any]:
 
 
 def _table(title: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> dict[str, Any]:
-    cells = [[_cell(value) for value in row] for row in rows]
-    numeric = [all(isinstance(row[index], int | float | None) for row in rows) for index in range(len(columns))]
-    return {
-        "title": title,
-        "columns": [column.replace("_", " ") for column in columns],
-        "rows": cells,
-        "numeric": numeric,
-    }
+    """A table whose low and high columns have joined the value before them, with widths by content."""
+    heads: list[str] = []
+    cells: list[list[dict[str, str]]] = [[] for _ in rows]
+    numeric: list[bool] = []
+    index = 0
+    while index < len(columns):
+        name = columns[index]
+        joined = columns[index + 1 : index + 3] in {("low", "high"), (f"{name}_low", f"{name}_high")}
+        for row, line in zip(rows, cells, strict=True):
+            line.append({"text": _cell(row[index]), "interval": _ends(*row[index + 1 : index + 3]) if joined else ""})
+        numeric.append(all(isinstance(row[index], int | float | None) for row in rows))
+        heads.append(name.replace("_", " "))
+        index += 3 if joined else 1
+    return {"title": title, "columns": heads, "rows": cells, "numeric": numeric, "widths": _widths(heads, cells)}
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+
+
+def _widths(heads: list[str], cells: list[list[dict[str, str]]]) -> list[float]:
+    """Shares of the width in percent: by the longest text of a column, within limits."""
+    longest = []
+    for column, head in enumerate(heads):
+        texts = [max(len(line[column]["text"]), len(line[column]["interval"])) for line in cells]
+        words = max(map(len, head.split()), default=0)
+        longest.append(min(max([words + 1, 5, *texts]), 20))
+    return [round(100 * length / sum(longest), 2) for length in longest]
 
 
 def _cell(value: Any) -> str:

@@ -83,7 +83,7 @@ def judge(result: Result, target: JudgedTarget | Target | None) -> Outcome:
     """
     if target is None:
         primary = next((metric for metric in result.metrics if metric.primary), result.metrics[0])
-        doubt = f"; {result.doubt}" if result.doubt else ""
+        doubt = f". {result.doubt}" if result.doubt else ""
         return Outcome(status=Status.MEASURED, sentence=f"{shown_metric(primary)}; no target was set{doubt}")
     metric = _meant(result, target.metric)
     if metric is None:
@@ -92,7 +92,7 @@ def judge(result: Result, target: JudgedTarget | Target | None) -> Outcome:
         return Outcome(status=Status.ERROR, sentence=f"the target names a metric '{target.metric}'{hint}")
     wanted = f"the target of {shown_interval(target.interval)}"
     if result.doubt:
-        return Outcome(status=Status.INCONCLUSIVE, sentence=f"{shown_metric(metric)}, not judged: {result.doubt}")
+        return Outcome(status=Status.INCONCLUSIVE, sentence=f"{shown_metric(metric)}. Not judged: {result.doubt}")
     if metric.low is None or metric.high is None:
         why = f"n = {metric.n} gives no interval"
         return Outcome(status=Status.INCONCLUSIVE, sentence=f"{shown_metric(metric)} against {wanted}: {why}")

@@ -86,7 +86,7 @@ def test_doubt_goes_before_every_verdict() -> None:
         outcome = judge(doubted, wanted)
         assert (outcome.status, outcome.sentence) == (
             Status.INCONCLUSIVE,
-            "share 0.5 [0.4, 0.6], not judged: it did not converge",
+            "share 0.5 [0.4, 0.6]. Not judged: it did not converge",
         )
     assert judge(doubted, None).sentence == "share 0.5 [0.4, 0.6]; no target was set; it did not converge"
 

@@ -271,6 +271,8 @@ def plot(result: Result, axes: Axes) -> None:
         result: What `measure` gave.
         axes: Axes to draw on.
     """
+    from matplotlib.figure import Figure
+
     table = next(table for table in result.tables if table.name == "groups")
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     rows = [row for row in rows if row["selection_rate"] is not None]
@@ -293,12 +295,14 @@ def plot(result: Result, axes: Axes) -> None:
             ]
             label = rate.replace("_", " ")
             axes.errorbar(values, places, xerr=errors, fmt=marker, color=shade, capsize=2, markersize=5, label=label)
-    axes.set_yticks(range(len(rows)), [f"{row['attribute']}: {row['group']} (n = {row['n']})" for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [f"{row['group']} (n = {row['n']})" for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -1.7)  # room for the legend
     axes.set_xlim(0, 1)
     axes.set_xlabel("Share of the group, with interval")
     axes.set_ylabel("Group")
-    axes.legend(loc="best", frameon=False)
+    axes.legend(loc="upper center", ncols=3, frameon=False)
+    if isinstance(axes.figure, Figure):
+        axes.figure.set_figheight(max(2.2, 1.0 + 0.25 * len(rows)))
 
 
 CHECK = Check(info=INFO, params=GroupMetricsParams, measure=measure, plot=plot)

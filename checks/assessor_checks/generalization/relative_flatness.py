@@ -292,7 +292,9 @@ def plot(result: Result, axes: Axes) -> None:
     columns = result.series[0].columns
     axes.plot(columns["share"], columns["kappa"], color="black")  # type: ignore[arg-type]
     axes.axhline(result.metric("relative_flatness").value, color="0.4", linestyle="--", label="mean")
-    axes.set_yscale("symlog", linthresh=max(1e-12, 1e-6 * result.metric("relative_flatness").value))
+    values = [value for value in columns["kappa"] if value is not None]
+    if max(values) > 100 * sorted(values)[len(values) // 2]:
+        axes.set_yscale("symlog", linthresh=max(1e-12, 1e-6 * result.metric("relative_flatness").value))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("share of samples")
     axes.set_ylabel(f"relative flatness of a sample ({result.metric('relative_flatness').unit})")
