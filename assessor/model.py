@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, RootModel, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, RootModel, StringConstraints, model_validator
 
 from assessor.contract import MAX_INTEGER, Frozen, Metric, Number, Result, Series, Table, Task
 
@@ -320,6 +320,11 @@ class EvidenceRef(Frozen):
     sha256: Sha256
 
 
+def _yes_no(value: object) -> object:
+    """YAML reads an unquoted yes or no as a truth value; here it is the reply that was written."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
+
 class Answer(Frozen):
     """The developer's answer to one requirement.
 
@@ -334,7 +339,7 @@ class Answer(Frozen):
 
     value: Literal[Verdict.FULFILLED, Verdict.PARTLY, Verdict.NOT_FULFILLED, Verdict.NOT_APPLICABLE]
     because: Text
-    replies: Mapping[Identifier, Text] = Field(default_factory=dict)
+    replies: Mapping[Identifier, Annotated[Text, BeforeValidator(_yes_no)]] = Field(default_factory=dict)
     by: Text
     at: datetime
     evidence: tuple[EvidenceRef, ...] = ()
@@ -540,6 +545,13 @@ class Policy(Frozen):
     incomplete: Literal["error", "ignore"] = "error"
     answers: Literal["none", "criteria", "all"] = "none"
     waivers: tuple[Waiver, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_waiver_a_check(self) -> Policy:
+        checks = [waiver.id for waiver in self.waivers]
+        if len(set(checks)) < len(checks):
+            raise ValueError(f"waivers: found two for one check among {', '.join(checks)}, wanted one")
+        return self
 
 
 class Configuration(Frozen):

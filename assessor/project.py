@@ -124,11 +124,15 @@ class Project:
             ConfigurationError: One line an unknown id.
         """
         document = yamlfile.read(self.folder / CONFIGURATION, CONFIGURATION)
+        named: list[tuple[str, tuple[str | int, ...]]] = [
+            (check, (section, check)) for section in ("targets", "checks") for check in document.data.get(section) or {}
+        ]
+        waivers = (document.data.get("policy") or {}).get("waivers") or []
+        named += [(waiver["id"], ("policy", "waivers", index, "id")) for index, waiver in enumerate(waivers)]
         faults = [
-            f"{CONFIGURATION}:{document.lines[(section, check)]} {section}.{check}: "
+            f"{CONFIGURATION}:{document.lines[path]} {'.'.join(map(str, path))}: "
             f"no check '{check}'{nearest(check, known)}; see  assessor check list"
-            for section in ("targets", "checks")
-            for check in (document.data.get(section) or {})
+            for check, path in named
             if check not in known
         ]
         if faults:

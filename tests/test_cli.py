@@ -235,6 +235,13 @@ def test_unknown_check(run: Run, folder: Path) -> None:
     refused(run("check", "run", "--project", folder), "assessor.yaml:12", wanted)
 
 
+def test_unknown_check_in_a_waiver(run: Run, folder: Path) -> None:
+    waiver = "policy: {waivers: [{id: reliability.performanc, because: x, by: Ada, until: 2027-01-01}]}\n"
+    (folder / "assessor.yaml").write_text(CONFIGURATION + waiver)
+    done = run("check", "run", "--project", folder)
+    refused(done, "assessor.yaml:15 policy.waivers.0.id", "did you mean 'reliability.performance'?")
+
+
 def test_unknown_parameter(run: Run, folder: Path) -> None:
     edit(folder, "fairness.group_metrics: off", "fairness.group_metrics: {minimum_grop: 5}")
     refused(

@@ -446,3 +446,12 @@ def test_temporary_files_are_gone(make_folder: Make) -> None:
     project.commit({"a": b"1", "b": b"1"}, actor="x", action="y")
     assert list(project.folder.rglob("*.tmp")) == []
     assert list((project.folder / ".assessor" / "pending").iterdir()) == []
+
+
+def test_an_unquoted_no_in_an_answers_file_is_the_reply_no(make_folder: Make, catalog: Catalog) -> None:
+    project = make_folder()
+    folder = project.folder
+    (folder / "answers").mkdir(exist_ok=True)
+    text = "PF-T-ST-03: {value: fulfilled, because: x, by: Ada, at: 2026-11-21T10:00:00Z, replies: {q1: no}}\n"
+    (folder / "answers" / "PF-T.yaml").write_text(text)
+    assert project.answers(catalog)["PF-T-ST-03"].replies == {"q1": "no"}

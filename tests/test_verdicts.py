@@ -88,7 +88,7 @@ def test_doubt_goes_before_every_verdict() -> None:
             Status.INCONCLUSIVE,
             "share 0.5 [0.4, 0.6]. Not judged: it did not converge",
         )
-    assert judge(doubted, None).sentence == "share 0.5 [0.4, 0.6]; no target was set; it did not converge"
+    assert judge(doubted, None).sentence == "share 0.5 [0.4, 0.6]; no target was set. it did not converge"
 
 
 def test_the_named_metric_is_meant_else_the_primary_else_the_first() -> None:
