@@ -96,7 +96,7 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
 
     Returns:
         The run; a check that cannot measure ends as not_applicable or error with its reason.
-    """
+    """  # noqa: DOC501 - NotApplicable stays inside
     started, clock = datetime.now(UTC), time.perf_counter()
     _reset_peak_memory(subject.device)
     result: Result | None = None

@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Args:
         arguments: Default: the process's.
+
+    Raises:
+        SystemExit: With a documented exit code.
     """
     try:
         app(args=arguments)

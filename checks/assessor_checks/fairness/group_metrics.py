@@ -50,8 +50,8 @@ INFO = CheckInfo(
     ),
     remedy=(
         "Look up the worst pair in the table of pairs; collect more data of that group, check how its labels came "
-        "about, retrain with reweighting or a fairness constraint, or set the decision threshold after a review of the costs "
-        "for each group; then measure again on fresh data."
+        "about, retrain with reweighting or a fairness constraint, or set the decision threshold after a review of the "
+        "costs for each group; then measure again on fresh data."
     ),
     source=(
         "Hardt, Price, Srebro 2016 (arXiv 1610.02413), Definition 2.1 (equalized odds) and 2.2 (equal opportunity); "
@@ -195,7 +195,8 @@ def _metric(item: Comparison, groups: Groups, params: GroupMetricsParams) -> Met
         better=Better.HIGHER if ratio else Better.LOWER,
         method=(
             f"{'smallest ratio' if ratio else 'largest absolute difference'} over {len(item.pairs)} pairs of groups "
-            f"of the same attribute ({', '.join(groups.families)}) in {' and '.join(rate.name for rate in item.rates)}; "
+            f"of the same attribute ({', '.join(groups.families)}) "
+            f"in {' and '.join(rate.name for rate in item.rates)}; "
             f"{'Koopman' if ratio else 'Newcombe'} score limits, "
             f"the end nearer parity simultaneous over all pairs (max-|t|, z = {item.gap.critical:.2f}), "
             "the far end unadjusted (intersection-union)"
