@@ -182,7 +182,8 @@ def test_json_is_all_that_standard_output_holds(run: Run, folder: Path) -> None:
 def test_help_is_quick_and_pulls_in_nothing_heavy() -> None:
     heavy = ["numpy", "pandas", "torch", "scipy", "sklearn", "matplotlib", "weasyprint", "pyhanko", "cryptography"]
     code = (
-        "import resource, sys\nfrom assessor.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "import resource, sys\nfrom assessor.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)\n"
         "usage = resource.getrusage(resource.RUSAGE_SELF)\nprint(usage.ru_utime + usage.ru_stime, file=sys.stderr)"
     )

@@ -115,8 +115,12 @@ def compare(
 
 
 def _rows_compared(members: np.ndarray, rate: Rate) -> int:
-    compared = np.concatenate([rate.first, rate.second])
-    return int(rate.cells[members[compared].any(axis=0)].sum())
+    return int(rate.cells[members[_compared(rate)].any(axis=0)].sum())
+
+
+def _compared(rate: Rate) -> np.ndarray:
+    """Indices of the groups that are in any pair, ascending."""
+    return np.unique(np.concatenate([rate.first, rate.second]))
 
 
 def wilson_limits(hits: np.ndarray, trials: np.ndarray, z: float) -> tuple[np.ndarray, np.ndarray]:
@@ -177,13 +181,16 @@ def _largest_t(members: np.ndarray, rates: Sequence[Rate], draws: int, rng: np.r
     """(draws,) max |t| over the pairs of all rates under parity."""
     largest = np.zeros(draws)
     for rate in rates:
-        trials = np.maximum(rate.trials, 1)
-        smoothed = (rate.hits + 2) / (trials + 4)
+        compared = _compared(rate)
+        inside = members[compared]
+        used = inside.any(axis=0)
+        trials = rate.trials[compared]
+        smoothed = (rate.hits[compared] + 2) / (trials + 4)
         spread = np.sqrt(smoothed * (1 - smoothed))
-        cells = rng.standard_normal((len(rate.cells), draws)) * np.sqrt(rate.cells)[:, None]
-        noise = (members.astype(np.float64) @ cells) * (spread / trials)[:, None]
+        cells = rng.standard_normal((int(used.sum()), draws)) * np.sqrt(rate.cells[used])[:, None]
+        noise = (inside[:, used].astype(np.float64) @ cells) * (spread / trials)[:, None]
         error = spread / np.sqrt(trials)
-        for i, j in zip(rate.first, rate.second, strict=True):
+        for i, j in zip(*np.searchsorted(compared, (rate.first, rate.second)), strict=True):
             np.maximum(largest, np.abs(noise[i] - noise[j]) / np.hypot(error[i], error[j]), out=largest)
     return largest
 
@@ -286,7 +293,7 @@ def permutation_p(rates: Sequence[Rate], pick: np.ndarray, permutations: int, rn
     observed, drawn = 0.0, np.zeros(permutations)
     compared = False
     for rate in rates:
-        chosen = np.unique(np.concatenate([rate.first, rate.second])) if len(rate.first) else np.array([], dtype=int)
+        chosen = _compared(rate)
         chosen = chosen[pick[chosen]]
         if len(chosen) < 2:
             continue

@@ -74,7 +74,7 @@ def group_values(column: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
     values = column.to_numpy(dtype=object)
     missing = column.isna().to_numpy(dtype=bool)
     texts = np.array([MISSING if gone else _text(value) for value, gone in zip(values, missing, strict=True)])
-    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    numeric = _is_numeric(column)
     found = sorted(set(texts.tolist()), key=lambda text: _order(text, numeric=numeric))
     position = {text: code for code, text in enumerate(found)}
     return np.array([position[text] for text in texts.tolist()], dtype=np.int64), tuple(found)
@@ -88,11 +88,15 @@ def _order(text: str, *, numeric: bool) -> tuple[bool, float, str]:
     return text == MISSING, float(text) if numeric and text != MISSING else 0.0, text
 
 
+def _is_numeric(column: pd.Series) -> bool:
+    """Whether the values are numbers, also when stored as objects, as a table made of mixed arrays has them."""
+    dtype = column.dropna().infer_objects().dtype
+    return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+
+
 def uncut(column: pd.Series) -> bool:
     """Whether an attribute is a quantity (more than `MAX_VALUES` distinct numbers) rather than groups."""
-    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
-        return False
-    return int(column.nunique()) > MAX_VALUES
+    return _is_numeric(column) and int(column.nunique()) > MAX_VALUES
 
 
 def find_groups(attributes: pd.DataFrame, *, intersections: bool = True) -> Groups:
@@ -150,18 +154,24 @@ def count_rates(
     for name, (hit, trial) in outcomes.items():
         hits = np.bincount(groups.cells[hit], minlength=cell_count)
         trials = np.bincount(groups.cells[trial], minlength=cell_count)
-        by_group = groups.members.astype(np.int64) @ trials
+        by_group = _sums(groups.members, trials)
         first, second = _pairs(groups.attributes, by_group >= minimum)
-        rates[name] = Rate(name, groups.members.astype(np.int64) @ hits, by_group, trials, first, second)
+        rates[name] = Rate(name, _sums(groups.members, hits), by_group, trials, first, second)
     return rates
+
+
+def _sums(members: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(G,) sums of counts (S,) over the cells of each group; group by group, since members as integers are large."""
+    return np.array([counts[cells].sum() for cells in members])
 
 
 def _pairs(attributes: Sequence[str], judged: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices of all pairs of judged groups of the same attribute."""
-    family = np.unique(np.array(attributes), return_inverse=True)[1].reshape(-1)
-    first, second = np.triu_indices(len(family), k=1)
-    keep = (family[first] == family[second]) & judged[first] & judged[second]
-    return first[keep], second[keep]
+    index = np.flatnonzero(judged)  # first, since pairs of all groups of an identifier would fill the memory
+    family = np.unique(np.array(attributes), return_inverse=True)[1].reshape(-1)[index]
+    first, second = np.triu_indices(len(index), k=1)
+    keep = family[first] == family[second]
+    return index[first[keep]], index[second[keep]]
 
 
 def group_rows(

@@ -1,0 +1,285 @@
+"""Calibration: do the model's probabilities come true as often as they say, on the test split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import Field
+
+from assessor.contract import (
+    Better,
+    Cell,
+    Check,
+    CheckInfo,
+    Metric,
+    Need,
+    NotApplicable,
+    Params,
+    Result,
+    Series,
+    Subject,
+    Table,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from matplotlib.axes import Axes
+
+    from assessor_checks._calibration import Bins
+
+ENOUGH = 50  # rows below which even two bins have intervals wider than any useful target
+PER_BIN = 20  # rows a bin holds on average at the least
+SUM_TOLERANCE = 1e-3  # as tables of predictions are read
+COLUMNS = ("rows", "mean confidence", "accuracy", "low", "high")
+INTERVAL = (
+    "95 % interval of the true binned error by inverting a parametric resampling test along the bins' Wilson "
+    "intervals; low end 0 unless consistency resampling rejects calibration at 2.5 %; high end at least the plain "
+    "error and the normal upper bound for the bins merged into four"
+)
+DEBIASED = (
+    "the error at which half of the redrawn plain errors lie above the observed one (bias of chance gaps removed)"
+)
+INFO = CheckInfo(
+    id="uncertainty.calibration",
+    version="1",
+    title="Calibration of the model's probabilities",
+    measures=(
+        "How far the probabilities the model states are from how often they come true on the test split: the "
+        "expected calibration error, mean of |accuracy - confidence| over bins of confidence, weighted by rows. "
+        "Beside it the Brier score, the log loss, and a test of whether chance alone explains the error."
+    ),
+    unit="1",
+    needs=frozenset({Need.TEST, Need.PROBABILITIES}),
+    tasks=frozenset({Task.BINARY, Task.MULTICLASS}),
+    limits=(
+        "Calibrated is not accurate: a model that always states the base rate is perfectly calibrated and useless.",
+        "The error is an average over the test split; subgroups and single classes may be far off in both directions.",
+        "The value depends on the bins: errors of opposite sign within one bin cancel, so it bounds the unbinned "
+        "error from below; compare only values got with the same bins.",
+        "The plain error is above 0 even for a perfectly calibrated model, the more so with few rows and many bins.",
+        "It holds for data like the test split; under a shift of the data calibration is usually the first to go.",
+    ),
+    remedy=(
+        "Fit temperature scaling, Platt scaling or, with a thousand rows or more, isotonic regression on held-out data "
+        "that are neither training nor test data, and measure again; read the reliability curve for where it errs."
+    ),
+    source=(
+        "Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al., ICML 2017, arXiv:1706.04599, equation 3. Bias: Kumar, "
+        "Liang and Ma, NeurIPS 2019, arXiv:1909.10155; Roelofs et al., AISTATS 2022, arXiv:2012.08668. Test: Bröcker "
+        "and Smith, Weather and Forecasting 22 (2007) 651. Interval: test inversion, Carpenter, J. R. Statist. Soc. B "
+        "61 (1999) 159. Decomposition: Murphy, J. Appl. Meteorology 12 (1973) 595; Stephenson, Coelho and Jolliffe, "
+        "Weather and Forecasting 23 (2008) 752"
+    ),
+    requirements=("RE-R-UE-ME-04", "RE-R-UE-OA"),
+)
+
+
+class CalibrationParams(Params):
+    """Parameters of uncertainty.calibration.
+
+    Attributes:
+        bins: Wanted number of bins; fewer are used where a bin would hold under 20 rows on average.
+        binning: Equally filled or equally wide bins.
+        kind: The probability that is judged: that of the most probable class, or (binary) of the positive class.
+        replicates: Number of resamples of each test and interval.
+    """
+
+    bins: int = Field(default=15, ge=2, le=100)
+    binning: Literal["equal_mass", "equal_width"] = "equal_mass"
+    kind: Literal["top_label", "positive"] = "top_label"
+    replicates: int = Field(default=1000, ge=100, le=20_000)
+
+
+class _Rows(NamedTuple):
+    """Scores (n, C), labels (n,), and for the judged event its probability and whether it came (n,)."""
+
+    scores: np.ndarray
+    labels: np.ndarray
+    confidence: np.ndarray
+    events: np.ndarray
+
+
+def measure(subject: Subject, params: CalibrationParams, seed: int) -> Result:
+    """Calibration error with its interval, proper scores, a test of calibration, bins and decomposition.
+
+    Args:
+        subject: Any classifier with probabilities.
+        params: Bins and which probability is judged.
+        seed: Seed of every resampling.
+
+    Returns:
+        Six metrics, two tables, the reliability curve.
+
+    Raises:
+        NotApplicable: No rows, scores that are no probabilities, or kind "positive" with more than two classes.
+    """
+    from assessor_checks import _calibration
+
+    rows = _rows(subject, params.kind)
+    wanted = max(1, min(params.bins, len(rows.labels) // PER_BIN))
+    index = getattr(_calibration, params.binning)(rows.confidence, wanted)
+    bins = _calibration.summarise(rows.confidence, rows.events, index)
+    table = _bin_table(bins)
+    few = len(rows.labels) < ENOUGH
+    return Result(
+        metrics=(*_errors(rows, index, bins, params, seed), *_scores(rows, params, seed)),
+        series=(_curve(table),),
+        tables=(_decomposition(rows, index, params.kind), table),
+        remarks=_remarks(subject, rows, params, wanted, len(bins.n)),
+        doubt=f"{len(rows.labels)} rows are too few rows to judge calibration; {ENOUGH} are needed." if few else None,
+    )
+
+
+def _rows(subject: Subject, kind: str) -> _Rows:
+    import numpy as np
+
+    labels = subject.splits["test"].labels
+    if not len(labels):
+        raise NotApplicable("the test split has no rows")
+    if kind == "positive" and subject.task is not Task.BINARY:
+        raise NotApplicable("kind 'positive' needs two classes; take kind 'top_label' for more")
+    scores = np.asarray(subject.scores("test"), dtype=np.float64)
+    where = f"of {len(labels)} rows of the test split"
+    if bad := int((~np.isfinite(scores)).any(axis=1).sum()):
+        raise NotApplicable(f"the model's scores are not finite for {bad} {where}")
+    wrong = ((scores < 0) | (scores > 1)).any(axis=1) | (np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE)
+    if wrong.any():
+        raise NotApplicable(f"the model's scores are no probabilities that sum to 1 for {int(wrong.sum())} {where}")
+    chosen = np.full(len(labels), 1) if kind == "positive" else scores.argmax(axis=1)
+    confidence = scores[np.arange(len(labels)), chosen]
+    return _Rows(scores, labels, confidence, (chosen == labels).astype(np.float64))
+
+
+def _errors(rows: _Rows, index: np.ndarray, bins: Bins, params: CalibrationParams, seed: int) -> tuple[Metric, ...]:
+    from assessor_checks import _calibration
+
+    plain, n = _calibration.ece(bins), len(rows.labels)
+    p = _calibration.consistency_p_value(rows.confidence, index, plain, seed, params.replicates)
+    value, *ends = _calibration.true_ece(bins, p, seed, params.replicates)
+    how = f"{len(bins.n)} {params.binning.replace('_', '-')} bins of {_judged(params.kind)}"
+    drawn = f"{INTERVAL}; {params.replicates} resamples"
+    test = f"{params.replicates} redrawings of the labels from the model's own probabilities"
+    return (
+        _metric("ece", plain, ends, n, Better.LOWER, f"plain expected calibration error, {how}; {drawn}"),
+        _metric("ece_debiased", value, ends, n, Better.LOWER, f"{DEBIASED}, {how}; the interval is that of ece: {drawn}"),
+        _metric("calibration_p_value", p, [], n, Better.HIGHER, f"share of {test} (consistency resampling) with at "
+                f"least the observed ece, {how}; no interval"),
+    )  # fmt: skip
+
+
+def _scores(rows: _Rows, params: CalibrationParams, seed: int) -> tuple[Metric, ...]:
+    import numpy as np
+
+    from assessor_checks._intervals import bootstrap_mean
+
+    labels, scores = rows.labels, rows.scores
+    if scores.shape[1] == 2:
+        brier, form = (scores[:, 1] - labels) ** 2, "mean of (p - y)^2 of the positive class, from 0 to 1"
+    else:
+        brier = ((scores - np.eye(scores.shape[1])[labels]) ** 2).sum(axis=1)
+        form = "mean over rows of the sum over classes of (p - y)^2, from 0 to 2"
+    loss = -np.log(np.maximum(scores[np.arange(len(labels)), labels], _tiny()))
+    sign = f"mean of {_judged(params.kind)} minus whether it came true; above 0 is over-confident"
+    metrics = []
+    for name, values, how, better, unit in (
+        ("brier", brier, form, Better.LOWER, "1"),
+        ("nll", loss, "mean negative log of the true class's probability", Better.LOWER, "nats"),
+        ("confidence_minus_accuracy", rows.confidence - rows.events, sign, Better.NONE, "1"),
+    ):
+        ends = bootstrap_mean(values, seed, replicates=params.replicates)[1:] if len(values) > 1 else ()
+        known = "95 % BCa bootstrap over rows, normal from 50 000 rows on" if ends else "no interval from one row"
+        metrics.append(_metric(name, float(values.mean()), ends, len(labels), better, f"{how}; {known}", unit))
+    return tuple(metrics)
+
+
+def _metric(
+    name: str, value: float, ends: Sequence[float], n: int, better: Better, method: str, unit: str = "1"
+) -> Metric:
+    from assessor_checks._intervals import CONFIDENCE
+
+    low, high, level = (*ends, CONFIDENCE) if ends else (None, None, None)
+    return Metric(
+        name=name, value=value, low=low, high=high, confidence=level, unit=unit, n=n, better=better, method=method,
+        primary=name == "ece",
+    )  # fmt: skip
+
+
+def _judged(kind: str) -> str:
+    return f"the {'positive' if kind == 'positive' else 'most probable'} class's probability"
+
+
+def _tiny() -> float:
+    import sys
+
+    return sys.float_info.min
+
+
+def _remarks(subject: Subject, rows: _Rows, params: CalibrationParams, wanted: int, used: int) -> tuple[str, ...]:
+    import numpy as np
+
+    n, found = len(rows.labels), []
+    if wanted < params.bins:
+        found.append(f"{wanted} instead of {params.bins} bins, for {PER_BIN} rows a bin on average at {n} rows.")
+    if used < wanted:
+        why = "equal confidences stay in one bin" if params.binning == "equal_mass" else "the others hold no row"
+        found.append(f"{used} of {wanted} bins are used: {why}.")
+    if clipped := int((rows.scores[np.arange(n), rows.labels] < _tiny()).sum()):
+        found.append(f"{clipped} rows give the true class probability 0; taken as {_tiny():.3g} in nll.")
+    other = int((subject.predictions("test") != rows.scores.argmax(axis=1)).sum())
+    if other and params.kind == "top_label":
+        found.append(f"In {other} rows the prediction is not the most probable class, whose probability is judged.")
+    return tuple(found)
+
+
+def _bin_table(bins: Bins) -> Table:
+    from assessor_checks._intervals import wilson
+
+    rows: list[tuple[Cell, ...]] = []
+    for n, confidence, accuracy in zip(*(column.tolist() for column in bins), strict=True):
+        share = wilson(round(accuracy * n), n)
+        rows.append((n, confidence, share.value, share.low, share.high))
+    title = "Bins of confidence: how often it came true, with 95 % Wilson interval"
+    return Table(name="bins", title=title, columns=COLUMNS, rows=tuple(rows))
+
+
+def _decomposition(rows: _Rows, index: np.ndarray, kind: str) -> Table:
+    from assessor_checks._calibration import decompose
+
+    parts = decompose(rows.confidence, rows.events, index)
+    cells: tuple[tuple[Cell, ...], ...] = (
+        ("reliability", parts.reliability, "gap between confidence and accuracy; 0 is best"),
+        ("resolution", parts.resolution, "how far accuracy differs between bins; subtracted, more is better"),
+        ("uncertainty", parts.uncertainty, "of the event itself, whatever the model"),
+        ("within-bin spread", parts.spread, "of confidence within bins"),
+        ("within-bin covariance", parts.covariance, "of confidence with the event within bins; subtracted twice"),
+        ("Brier score", float(((rows.confidence - rows.events) ** 2).mean()), "the sum of the above with their signs"),
+    )
+    title = f"Brier score of {_judged(kind)} as the forecast of one event, decomposed (Murphy)"
+    return Table(name="decomposition", title=title, columns=("part", "value", "meaning"), rows=cells)
+
+
+def _curve(table: Table) -> Series:
+    columns = {
+        name: tuple(map(float, column)) for name, column in zip(COLUMNS, zip(*table.rows, strict=True), strict=True)
+    }  # type: ignore[arg-type]
+    return Series(name="reliability", title="Reliability curve", columns=columns)
+
+
+def plot(result: Result, axes: Axes) -> None:
+    """Accuracy over confidence by bin with Wilson bars; bigger and darker points hold more rows."""
+    columns = result.series[0].columns
+    most = max(n or 0.0 for n in columns["rows"])
+    axes.plot([0, 1], [0, 1], "--", color="0.5", linewidth=1)
+    for n, confidence, accuracy, low, high in zip(*(columns[name] for name in COLUMNS), strict=True):
+        assert None not in (n, confidence, accuracy, low, high)
+        share = (n or 0.0) / most
+        shade = f"{0.7 * (1 - share):.3f}"
+        axes.plot([confidence, confidence], [low, high], "-", color=shade, linewidth=1)  # type: ignore[list-item]
+        axes.plot([confidence], [accuracy], "o", color=shade, markersize=3 + 4 * share**0.5)  # type: ignore[list-item]
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that came true")
+
+
+CHECK = Check(info=INFO, params=CalibrationParams, measure=measure, plot=plot)
