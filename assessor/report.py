@@ -295,7 +295,9 @@ def _table(title: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ..
     index = 0
     while index < len(columns):
         name = columns[index]
-        joined = columns[index + 1 : index + 3] in {("low", "high"), (f"{name}_low", f"{name}_high")}
+        ends = tuple(end.replace("_", " ") for end in columns[index + 1 : index + 3])
+        plain = name.replace("_", " ")
+        joined = ends in {("low", "high"), (f"{plain} low", f"{plain} high")}
         for row, line in zip(rows, cells, strict=True):
             line.append({"text": _cell(row[index]), "interval": _ends(*row[index + 1 : index + 3]) if joined else ""})
         numeric.append(all(isinstance(row[index], int | float | None) for row in rows))

@@ -126,6 +126,7 @@ def consistency_p_value(
         observed: Plug-in error of the data.
         seed: Seed of the redrawing.
         replicates: Number of redrawings.
+        held: Entries of the redrawn events in memory at once; changes no value.
 
     Returns:
         (1 + number at least as large) / (1 + replicates).
@@ -135,7 +136,7 @@ def consistency_p_value(
     expected = np.add.reduceat(ordered, starts)
     rng = np.random.default_rng([seed, 0])
     n, reached = len(ordered), 0
-    rows = max(1, _CHUNK // n)
+    rows = max(1, held // n)
     for start in range(0, replicates, rows):
         events = rng.random((min(rows, replicates - start), n)) < ordered
         counts = np.add.reduceat(events, starts, axis=1, dtype=np.int64)
@@ -164,7 +165,7 @@ def true_ece(bins: Bins, p_value: float, seed: int, replicates: int) -> TrueEce:
         replicates: Number of redrawings at each z.
 
     Returns:
-        Estimate and interval; low <= value <= high.
+        Estimate and interval; low <= value <= plug-in error <= high.
     """
     total, observed = int(bins.n.sum()), ece(bins)
     rows = np.random.default_rng([seed, 1]).multinomial(total, bins.n / total, size=replicates)
@@ -181,7 +182,7 @@ def true_ece(bins: Bins, p_value: float, seed: int, replicates: int) -> TrueEce:
     low, value, high = error_at(TAIL, _FIRM), error_at(0.5, 0), error_at(1 - TAIL, 0)
     low = 0.0 if p_value > TAIL else min(low, observed)
     high = max(high, observed, _merged_bound(bins))
-    return TrueEce(float(np.clip(value, low, high)), low, high)
+    return TrueEce(float(np.clip(value, low, observed)), low, high)
 
 
 def moved(bins: Bins, z: float, firm: int = 0) -> np.ndarray:

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from assessor.contract import (
     Better,
-    Cell,
     Check,
     CheckInfo,
     Metric,
@@ -34,6 +33,7 @@ ENOUGH = 50  # rows below which even two bins have intervals wider than any usef
 PER_BIN = 20  # rows a bin holds on average at the least
 SUM_TOLERANCE = 1e-3  # as tables of predictions are read
 COLUMNS = ("rows", "mean confidence", "accuracy", "low", "high")
+BINS = "Bins of confidence: how often it came true, with 95 % Wilson interval"
 INTERVAL = (
     "95 % interval of the true binned error by inverting a parametric resampling test along the bins' Wilson "
     "intervals; low end 0 unless consistency resampling rejects calibration at 2.5 %; high end at least the plain "
@@ -122,12 +122,15 @@ def measure(subject: Subject, params: CalibrationParams, seed: int) -> Result:
     wanted = max(1, min(params.bins, len(rows.labels) // PER_BIN))
     index = getattr(_calibration, params.binning)(rows.confidence, wanted)
     bins = _calibration.summarise(rows.confidence, rows.events, index)
-    table = _bin_table(bins)
+    columns = dict(zip(COLUMNS, _columns(bins), strict=True))
     few = len(rows.labels) < ENOUGH
     return Result(
         metrics=(*_errors(rows, index, bins, params, seed), *_scores(rows, params, seed)),
-        series=(_curve(table),),
-        tables=(_decomposition(rows, index, params.kind), table),
+        series=(Series(name="reliability", title="Reliability curve", columns=columns),),
+        tables=(
+            _decomposition(rows, index, params.kind),
+            Table(name="bins", title=BINS, columns=COLUMNS, rows=tuple(zip(*columns.values(), strict=True))),
+        ),
         remarks=_remarks(subject, rows, params, wanted, len(bins.n)),
         doubt=f"{len(rows.labels)} rows are too few rows to judge calibration; {ENOUGH} are needed." if few else None,
     )
@@ -164,7 +167,7 @@ def _errors(rows: _Rows, index: np.ndarray, bins: Bins, params: CalibrationParam
     test = f"{params.replicates} redrawings of the labels from the model's own probabilities"
     return (
         _metric("ece", plain, ends, n, Better.LOWER, f"plain expected calibration error, {how}; {drawn}"),
-        _metric("ece_debiased", value, ends, n, Better.LOWER, f"{DEBIASED}, {how}; the interval is that of ece: {drawn}"),
+        _metric("ece_debiased", value, ends, n, Better.LOWER, f"{DEBIASED}, {how}; interval of ece: {drawn}"),
         _metric("calibration_p_value", p, [], n, Better.HIGHER, f"share of {test} (consistency resampling) with at "
                 f"least the observed ece, {how}; no interval"),
     )  # fmt: skip
@@ -234,38 +237,30 @@ def _remarks(subject: Subject, rows: _Rows, params: CalibrationParams, wanted: i
     return tuple(found)
 
 
-def _bin_table(bins: Bins) -> Table:
+def _columns(bins: Bins) -> tuple[tuple[float, ...], ...]:
     from assessor_checks._intervals import wilson
 
-    rows: list[tuple[Cell, ...]] = []
-    for n, confidence, accuracy in zip(*(column.tolist() for column in bins), strict=True):
-        share = wilson(round(accuracy * n), n)
-        rows.append((n, confidence, share.value, share.low, share.high))
-    title = "Bins of confidence: how often it came true, with 95 % Wilson interval"
-    return Table(name="bins", title=title, columns=COLUMNS, rows=tuple(rows))
+    shares = [wilson(round(share * n), n) for n, share in zip(bins.n.tolist(), bins.accuracy.tolist(), strict=True)]
+    return (tuple(bins.n.tolist()), tuple(bins.confidence.tolist()), *zip(*shares, strict=True))
 
 
 def _decomposition(rows: _Rows, index: np.ndarray, kind: str) -> Table:
     from assessor_checks._calibration import decompose
 
     parts = decompose(rows.confidence, rows.events, index)
-    cells: tuple[tuple[Cell, ...], ...] = (
-        ("reliability", parts.reliability, "gap between confidence and accuracy; 0 is best"),
-        ("resolution", parts.resolution, "how far accuracy differs between bins; subtracted, more is better"),
-        ("uncertainty", parts.uncertainty, "of the event itself, whatever the model"),
-        ("within-bin spread", parts.spread, "of confidence within bins"),
-        ("within-bin covariance", parts.covariance, "of confidence with the event within bins; subtracted twice"),
-        ("Brier score", float(((rows.confidence - rows.events) ** 2).mean()), "the sum of the above with their signs"),
+    total = float(((rows.confidence - rows.events) ** 2).mean())
+    meanings = (
+        "gap between confidence and accuracy; 0 is best",
+        "how far accuracy differs between bins; subtracted, more is better",
+        "of the event itself, whatever the model",
+        "of confidence within bins",
+        "of confidence with the event within bins; subtracted twice",
+        "the sum of the above with their signs",
     )
+    cells = tuple(zip((*parts._fields[:3], "within-bin spread", "within-bin covariance", "Brier score"),
+                      (*parts, total), meanings, strict=True))  # fmt: skip
     title = f"Brier score of {_judged(kind)} as the forecast of one event, decomposed (Murphy)"
     return Table(name="decomposition", title=title, columns=("part", "value", "meaning"), rows=cells)
-
-
-def _curve(table: Table) -> Series:
-    columns = {
-        name: tuple(map(float, column)) for name, column in zip(COLUMNS, zip(*table.rows, strict=True), strict=True)
-    }  # type: ignore[arg-type]
-    return Series(name="reliability", title="Reliability curve", columns=columns)
 
 
 def plot(result: Result, axes: Axes) -> None:
@@ -273,12 +268,11 @@ def plot(result: Result, axes: Axes) -> None:
     columns = result.series[0].columns
     most = max(n or 0.0 for n in columns["rows"])
     axes.plot([0, 1], [0, 1], "--", color="0.5", linewidth=1)
-    for n, confidence, accuracy, low, high in zip(*(columns[name] for name in COLUMNS), strict=True):
-        assert None not in (n, confidence, accuracy, low, high)
-        share = (n or 0.0) / most
-        shade = f"{0.7 * (1 - share):.3f}"
-        axes.plot([confidence, confidence], [low, high], "-", color=shade, linewidth=1)  # type: ignore[list-item]
-        axes.plot([confidence], [accuracy], "o", color=shade, markersize=3 + 4 * share**0.5)  # type: ignore[list-item]
+    for row in zip(*(columns[name] for name in COLUMNS), strict=True):
+        n, confidence, accuracy, low, high = (float(cell or 0.0) for cell in row)
+        shade = f"{0.7 * (1 - n / most):.3f}"
+        axes.plot([confidence, confidence], [low, high], "-", color=shade, linewidth=1)
+        axes.plot([confidence], [accuracy], "o", color=shade, markersize=3 + 4 * (n / most) ** 0.5)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that came true")
 
 
