@@ -29,7 +29,8 @@ class GateDecision(Frozen):
         incomplete: What cannot be judged.
         waived: Failures that a named person accepted.
         tolerated: Failures that the policy does not forbid.
-        passed: Check ids that passed or that nothing is asked of.
+        passed: Check ids that passed.
+        not_judged: What was measured without a target, or does not apply: shown, never a pass.
     """
 
     exit_code: int
@@ -38,6 +39,7 @@ class GateDecision(Frozen):
     waived: tuple[Finding, ...]
     tolerated: tuple[Finding, ...]
     passed: tuple[str, ...]
+    not_judged: tuple[Finding, ...]
 
     @property
     def sentence(self) -> str:
@@ -77,11 +79,14 @@ def decide(
     waived: list[Finding] = []
     tolerated: list[Finding] = []
     passed: list[str] = []
+    not_judged: list[Finding] = []
     looked_at = sorted(name for name in {*runs, *configuration.targets} if configuration.checks.get(name) is not False)
     for check in looked_at:
         found, missing = _look(check, configuration, runs)
         if found is None:
             passed.append(check)
+        elif found.status in _NOT_JUDGED and not missing:
+            not_judged.append(found)
         elif missing:
             incomplete.append(found)
         elif found.status not in policy.fail_on:
@@ -102,7 +107,11 @@ def decide(
         waived=tuple(waived),
         tolerated=tuple(tolerated),
         passed=tuple(passed),
+        not_judged=tuple(not_judged),
     )
+
+
+_NOT_JUDGED = {Status.MEASURED, Status.NOT_APPLICABLE}
 
 
 def _look(check: str, configuration: Configuration, runs: Mapping[str, CheckRun]) -> tuple[Finding | None, bool]:
@@ -119,7 +128,7 @@ def _look(check: str, configuration: Configuration, runs: Mapping[str, CheckRun]
         return finding, False
     if status is Status.ERROR or (target and status in {Status.INCONCLUSIVE, Status.NOT_APPLICABLE, Status.MEASURED}):
         return finding, True
-    return None, False
+    return (None if status is Status.PASS else finding), False
 
 
 def _with_waiver(finding: Finding, waiver: Waiver, today: date) -> Finding:

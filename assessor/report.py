@@ -66,7 +66,9 @@ def report_html(assessment: Assessment, checks: Mapping[str, Check], *, template
     Raises:
         UsageError: A template has a fault.
     """
-    return _render(assessment.record(), assessment, checks, templates)
+    record = assessment.record()
+    content = base64.b64encode(canonical_json(record)).decode()
+    return _render(record, assessment, checks, templates, results_uri=f"data:application/json;base64,{content}")
 
 
 def report_pdf(assessment: Assessment, checks: Mapping[str, Check], *, templates: Path | None = None) -> bytes:
@@ -114,7 +116,14 @@ def report_pdf(assessment: Assessment, checks: Mapping[str, Check], *, templates
     return pdf
 
 
-def _render(record: dict[str, Any], assessment: Assessment, checks: Mapping[str, Check], templates: Path | None) -> str:
+def _render(
+    record: dict[str, Any],
+    assessment: Assessment,
+    checks: Mapping[str, Check],
+    templates: Path | None,
+    *,
+    results_uri: str | None = None,
+) -> str:
     from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined, TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from markupsafe import Markup
@@ -129,6 +138,7 @@ def _render(record: dict[str, Any], assessment: Assessment, checks: Mapping[str,
     try:
         return environment.get_template("report.html.j2").render(
             **context,
+            results_uri=results_uri,
             style=Markup(_font_faces() + style),  # noqa: S704 - our own file
         )
     except TemplateError as fault:

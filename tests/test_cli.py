@@ -252,7 +252,7 @@ def test_unknown_parameter(run: Run, folder: Path) -> None:
 
 def test_wrong_column(run: Run, folder: Path) -> None:
     edit(folder, "prediction: p,", "prediction: pp,")
-    refused(run("check", "run", "--project", folder), "no column 'pp'", "Columns: y, p, group")
+    refused(run("check", "run", "--project", folder), "no column 'pp'", "columns: y, p, group")
 
 
 def test_nan_features_and_labels_out_of_range(run: Run, tmp_path: Path) -> None:

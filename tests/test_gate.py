@@ -39,7 +39,8 @@ def told(found: tuple[Any, ...]) -> list[tuple[str, str]]:
 def test_open(gate: Make, make_run: Make) -> None:
     found = gate(make_run(target=KEPT), make_run(check="trial.free", status="measured"), **TARGETS)
     assert (found.exit_code, found.sentence) == (0, "open")
-    assert found.passed == ("trial.free", "trial.share")
+    assert found.passed == ("trial.share",)
+    assert told(found.not_judged) == [("trial.free", "measured")]
     assert found.blocking == found.incomplete == found.waived == found.tolerated == ()
 
 
@@ -125,7 +126,8 @@ def test_a_waiver_of_another_check_waives_nothing(gate: Make, make_run: Make) ->
 def test_a_check_that_is_off_is_not_looked_at(gate: Make, make_run: Make) -> None:
     run, other = make_run(status="fail", target=KEPT), make_run(check="trial.other", status="measured")
     found = gate(run, other, **TARGETS, checks={"trial.share": False})
-    assert (found.exit_code, found.passed) == (0, ("trial.other",))
+    assert (found.exit_code, found.passed) == (0, ())
+    assert told(found.not_judged) == [("trial.other", "measured")]
 
 
 @pytest.mark.parametrize("incomplete", ["error", "ignore"])

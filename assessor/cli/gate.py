@@ -53,10 +53,11 @@ def _print(decision: GateDecision) -> None:
         ("forbidden", decision.blocking),
         ("cannot judge", decision.incomplete),
         ("waived", decision.waived),
+        ("not judged", decision.not_judged),
         ("not forbidden", decision.tolerated),
     ):
         for finding in findings:
             console.print(f"[bold]{title:13}[/] {finding.id}  {styled(finding.status)}  {plain(finding.sentence)}")
     for check in decision.passed:
-        console.print(f"[dim]{'':13}[/] {check}  ok", style="dim")
+        console.print(f"{'':13} {check}  {styled('pass')}")
     console.print(f"gate {decision.sentence}")
