@@ -19,6 +19,7 @@ JOINT = " × "
 RATES = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy")
 _NAMED = 10  # groups that a sentence names before it says how many more there are
 MAX_VALUES = 10  # distinct numbers an attribute may have and still be groups
+MAX_TEXTS = 100  # distinct texts
 
 
 class Groups(NamedTuple):
@@ -95,8 +96,8 @@ def _is_numeric(column: pd.Series) -> bool:
 
 
 def uncut(column: pd.Series) -> bool:
-    """Whether an attribute is a quantity (more than `MAX_VALUES` distinct numbers) rather than groups."""
-    return _is_numeric(column) and int(column.nunique()) > MAX_VALUES
+    """Whether an attribute is a quantity or an identifier rather than groups: more distinct values than groups have."""
+    return int(column.nunique()) > (MAX_VALUES if _is_numeric(column) else MAX_TEXTS)
 
 
 def find_groups(attributes: pd.DataFrame, *, intersections: bool = True) -> Groups:

@@ -81,6 +81,7 @@ def test_names_of_groups(column, names):
         (pd.Series([*range(10), np.nan]), False),
         (pd.Series(range(11), dtype=object), True),
         (pd.Series(map(str, range(11))), False),
+        (pd.Series(map(str, range(101))), True),
         (pd.Series(range(11)).astype("category"), False),
     ],
 )

@@ -142,11 +142,20 @@ def measure(subject: Subject, params: GroupMetricsParams, seed: int) -> Result:
             f"with at least {params.minimum_group} rows behind each rate. {' '.join(remarks)}"
         )
     chosen = found[params.metric]
+    partial = {name: text for name, item in found.items() if (text := _shortage(item, tuple(frame.columns)))}
+    doubts = [*unfit, *([partial.pop(params.metric)] if params.metric in partial else [])]
     return Result(
-        metrics=(*(_metric(item, groups, params) for item in found.values()), _parity(chosen, params)),
+        metrics=(
+            *(_metric(item, groups, params, judged=item.name not in partial) for item in found.values()),
+            _parity(chosen, params),
+        ),
         tables=_tables(groups, rates, found, params),
-        remarks=(*remarks, *(_gaps.power_sentence(rate, groups, chosen.gap.critical) for rate in chosen.rates)),
-        doubt=_doubt(chosen, tuple(frame.columns), unfit),
+        remarks=(
+            *remarks,
+            *(f"{text} So it has no interval." for text in partial.values()),
+            *(_gaps.power_sentence(rate, groups, chosen.gap.critical) for rate in chosen.rates),
+        ),
+        doubt=" ".join(doubts) or None,
     )
 
 
@@ -174,7 +183,7 @@ def _attributes(attributes: pd.DataFrame, params: GroupMetricsParams) -> tuple[p
             raise NotApplicable(f"attributes: no sensitive column '{name}'; found {list(attributes.columns)}")
     uncut = [name for name in wanted if _groups.uncut(attributes[name])]
     unfit = [
-        f"'{name}' is not judged: it has more than {_groups.MAX_VALUES} distinct numbers; cut it into groups first."
+        f"'{name}' is not judged: it has {attributes[name].nunique()} distinct values; cut it into groups first."
         for name in uncut
     ]
     kept = [name for name in wanted if name not in uncut]
@@ -183,14 +192,15 @@ def _attributes(attributes: pd.DataFrame, params: GroupMetricsParams) -> tuple[p
     return attributes[kept], unfit
 
 
-def _metric(item: Comparison, groups: Groups, params: GroupMetricsParams) -> Metric:
+def _metric(item: Comparison, groups: Groups, params: GroupMetricsParams, *, judged: bool) -> Metric:
+    """The metric; without an interval, so that no target is judged, where an attribute could not be compared."""
     ratio = item.name == "demographic_parity_ratio"
     return Metric(
         name=item.name,
         value=item.gap.value,
-        low=item.gap.low,
-        high=item.gap.high,
-        confidence=params.confidence,
+        low=item.gap.low if judged else None,
+        high=item.gap.high if judged else None,
+        confidence=params.confidence if judged else None,
         n=item.n,
         better=Better.HIGHER if ratio else Better.LOWER,
         method=(
@@ -258,11 +268,10 @@ def _tables(
     )
 
 
-def _doubt(chosen: Comparison, attributes: Sequence[str], unfit: Sequence[str]) -> str | None:
-    """Nothing unmeasured may pass: an attribute without two judged groups leaves the metric unjudged."""
-    unjudged = [name for name in chosen.unjudged if name in attributes]
-    short = f"Fewer than two groups have enough rows for {chosen.name} in: {', '.join(unjudged)}."
-    return " ".join([*unfit, *([short] if unjudged else [])]) or None
+def _shortage(item: Comparison, attributes: Sequence[str]) -> str:
+    """Nothing unmeasured may pass: names the attributes without two judged groups, empty where there are none."""
+    unjudged = [name for name in item.unjudged if name in attributes]
+    return f"Fewer than two groups have enough rows for {item.name} in: {', '.join(unjudged)}." if unjudged else ""
 
 
 def plot(result: Result, axes: Axes) -> None:
