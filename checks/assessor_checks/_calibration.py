@@ -113,7 +113,7 @@ def ece(bins: Bins) -> float:
 
 
 def consistency_p_value(
-    confidence: np.ndarray, index: np.ndarray, observed: float, seed: int, replicates: int
+    confidence: np.ndarray, index: np.ndarray, observed: float, seed: int, replicates: int, *, held: int = _CHUNK
 ) -> float:
     """How often events redrawn from the model's own probabilities give at least the observed error.
 
@@ -200,17 +200,20 @@ def moved(bins: Bins, z: float, firm: int = 0) -> np.ndarray:
     gap, over = np.abs(share - confidence), np.where(share >= confidence, 1.0, -1.0)
     if z > 0:
         away, across = _wilson_end(share, n, z * over), _wilson_end(share, n, -z * over)
-        return np.where(np.abs(away - confidence) >= np.abs(across - confidence), away, across)
+        farther: np.ndarray = np.where(np.abs(away - confidence) >= np.abs(across - confidence), away, across)
+        return farther
     variance = np.maximum(np.maximum(confidence * (1 - confidence), share * (1 - share)), 1 / n)
     errors = np.maximum(gap / np.sqrt(variance / n), 1e-3)
     near = _wilson_end(share, n, z * (z / errors) ** firm * over)
-    return np.where(over > 0, np.maximum(near, confidence), np.minimum(near, confidence))
+    nearer: np.ndarray = np.where(over > 0, np.maximum(near, confidence), np.minimum(near, confidence))
+    return nearer
 
 
 def _wilson_end(share: np.ndarray, n: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Upper end of Wilson's interval for z > 0, the lower for z < 0."""
     root = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return np.clip((share + z * z / (2 * n) + root) / (1 + z * z / n), 0, 1)
+    end: np.ndarray = np.clip((share + z * z / (2 * n) + root) / (1 + z * z / n), 0, 1)
+    return end
 
 
 def _root(above: Callable[[float], float], level: float) -> float:

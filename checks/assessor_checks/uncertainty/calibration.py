@@ -122,7 +122,7 @@ def measure(subject: Subject, params: CalibrationParams, seed: int) -> Result:
     wanted = max(1, min(params.bins, len(rows.labels) // PER_BIN))
     index = getattr(_calibration, params.binning)(rows.confidence, wanted)
     bins = _calibration.summarise(rows.confidence, rows.events, index)
-    columns = dict(zip(COLUMNS, _columns(bins), strict=True))
+    columns: dict[str, tuple[float, ...]] = dict(zip(COLUMNS, _columns(bins), strict=True))
     few = len(rows.labels) < ENOUGH
     return Result(
         metrics=(*_errors(rows, index, bins, params, seed), *_scores(rows, params, seed)),
