@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,12 +42,13 @@ def demo(
     report = _signed_report(made.project, system)
     say("verifying it")
     _verify(report, directory)
+    command = "assessor" if which("assessor") else sys.argv[0]
     out().print(
         f"\n{made.answers} answers and {len(runs)} measurements of a real model are in [bold]{directory}[/].\n"
         f"  the report     {report}\n"
-        f"  verify it      assessor verify {report} --trust {directory}/keys/ca.pem\n"
-        f"  look closer    assessor status --project {directory}\n"
-        f"  the CI gate    assessor gate --project {directory}"
+        f"  verify it      {command} verify {report} --trust {directory}/keys/ca.pem\n"
+        f"  look closer    {command} status --project {directory}\n"
+        f"  the CI gate    {command} gate --project {directory}"
     )
 
 
