@@ -21,6 +21,7 @@ from assessor.errors import IntegrityError
 from assessor.model import Sha256
 
 START = "0" * 64
+CUT_OFF = "ledger.jsonl: the last line is cut off; see  assessor verify"
 _OWN_HASH = re.compile(rb'"hash":"([0-9a-f]{64})",')
 
 
@@ -73,6 +74,8 @@ def append(
         IntegrityError: The last line is not readable.
     """
     seq, previous = 0, START
+    if ledger and not ledger.endswith(b"\n"):
+        raise IntegrityError(CUT_OFF)
     if ledger:
         last = _entry(ledger.rstrip(b"\n").rsplit(b"\n", 1)[-1], "last line")
         seq, previous = last.seq + 1, last.hash
@@ -112,7 +115,7 @@ def entries(ledger: bytes) -> Iterator[Entry]:
         previous = entry.hash
         yield entry
     if not ledger.endswith(b"\n") and ledger:
-        raise IntegrityError("ledger.jsonl: the last line is cut off")
+        raise IntegrityError(CUT_OFF)
 
 
 def head(ledger: bytes) -> str:

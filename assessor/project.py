@@ -50,7 +50,7 @@ class Project:
         """
         self.folder = folder
         self._lock = FileLock(folder / ".assessor" / "lock", timeout=LOCK_SECONDS)
-        if any(self._pending.glob("*")) or not self._ledger_is_whole():
+        if any(self._pending.glob("*")):
             with self.lock():
                 pass
         if not new and not (folder / CONFIGURATION).is_file():
@@ -337,18 +337,18 @@ class Project:
     def _pending(self) -> Path:
         return self.folder / ".assessor" / "pending"
 
-    def _ledger_is_whole(self) -> bool:
-        content = self.ledger_bytes()
-        return not content or content.endswith(b"\n")
-
     def _recover(self) -> None:
-        """Cut off a half-written ledger line, finish the last change, throw away what never became one."""
+        """Cut off a half-written ledger line, finish the last change, throw away what never became one.
+
+        Without pending contents no change was under way: a ledger that is cut off all the same was tampered with, and
+        is left for verify to tell.
+        """
+        if not any(self._pending.glob("*")):
+            return
         content = self.ledger_bytes()
         if content and not content.endswith(b"\n"):
             os.truncate(self.folder / LEDGER, content.rfind(b"\n") + 1)
             content = self.ledger_bytes()
-        if not any(self._pending.glob("*")):
-            return
         if content:
             self._apply(ledger.Entry.model_validate_json(content.rstrip(b"\n").rsplit(b"\n", 1)[-1]))
         for path in self._pending.glob("*"):

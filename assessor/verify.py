@@ -130,6 +130,19 @@ def verify_folder(project: Project, roots: Sequence[bytes] = ()) -> list[Finding
     return findings + _reports(project, roots)
 
 
+def _ledger_of_report(project: Project, record: Any) -> Finding:
+    """Whether the ledger as it was when the report was made is the beginning of the folder's: none was cut off."""
+    name, stated = "ledger in the report", record.get("ledger", {})
+    try:
+        hashes = [ledger.START, *(entry.hash for entry in ledger.entries(project.ledger_bytes()))]
+    except IntegrityError as fault:
+        return Finding(name, "failed", f"{fault}.")
+    size = stated.get("size")
+    if not isinstance(size, int) or not 0 <= size < len(hashes) or hashes[size] != stated.get("head"):
+        return Finding(name, "failed", "The report's ledger is not the beginning of this folder's: it was rewritten.")
+    return Finding(name, "ok", f"The folder's ledger goes on from the {size} lines that the report states.")
+
+
 def _files(project: Project, expected: dict[str, str | None]) -> list[Finding]:
     """Recorded files as they are now; what people may edit by hand is unknown, all else failed."""
     findings, intact = [], 0
@@ -176,7 +189,8 @@ def _same_results(project: Project, data: bytes) -> list[Finding]:
     if content is None:
         return []
     name, missing, differing = "results in the folder", [], []
-    results = json.loads(content).get("results", {})
+    record = json.loads(content)
+    continued, results = _ledger_of_report(project, record), record.get("results", {})
     for check, item in results.items():
         path = project.folder / "results" / check / f"{item.get('run')}.json"
         if not path.is_file():
@@ -186,8 +200,9 @@ def _same_results(project: Project, data: bytes) -> list[Finding]:
     if missing or differing:
         words = [f"missing: {', '.join(missing)}"] if missing else []
         words += [f"different: {', '.join(differing)}"] if differing else []
-        return [Finding(name, "failed", f"The report's results are not those of this folder ({'; '.join(words)}).")]
-    return [Finding(name, "ok", f"The report's {len(results)} results are those of this folder.")]
+        sentence = f"The report's results are not those of this folder ({'; '.join(words)})."
+        return [Finding(name, "failed", sentence), continued]
+    return [Finding(name, "ok", f"The report's {len(results)} results are those of this folder."), continued]
 
 
 def _read(path: Path) -> bytes:

@@ -159,6 +159,23 @@ def test_a_changed_file_in_the_folder_is_found(copy: Path, which: Callable[[Path
     assert any(words in finding.sentence for finding in found)
 
 
+def test_a_ledger_with_its_end_cut_off_is_found_by_the_report(copy: Path) -> None:
+    """A shorter chain is still a chain; the head that the signed report holds gives it away."""
+    path = copy / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    sentences = [finding.sentence for finding in failed(verify(copy))]
+    assert any("it was rewritten" in sentence for sentence in sentences)
+
+
+def test_a_lost_line_feed_is_told_and_nothing_is_cut_off(copy: Path) -> None:
+    path = copy / "ledger.jsonl"
+    changed = path.read_bytes()[:-1] + b"\x0b"
+    path.write_bytes(changed)
+    assert any("cut off" in finding.sentence for finding in failed(verify(copy)))
+    assert path.read_bytes() == changed
+
+
 def test_a_hand_edit_is_unknown_until_recorded(copy: Path) -> None:
     path = copy / "assessor.yaml"
     path.write_text(path.read_text().replace("people wait", "people may wait"))
