@@ -32,6 +32,7 @@ def load_catalog(folder: Path | None = None) -> Catalog:
     head = validate(_read(folder, "catalog.yaml"), CatalogHead)
     faults = _stray_files(folder, head)
     placed: list[tuple[Requirement, str]] = []
+    whole = True
     for dimension in head.dimensions:
         for area in dimension.areas:
             try:
@@ -39,11 +40,12 @@ def load_catalog(folder: Path | None = None) -> Catalog:
                 found = validate(document, Requirements)
             except (ConfigurationError, UsageError) as fault:
                 faults.append(str(fault))
+                whole = False
                 continue
             for index, requirement in enumerate(found.requirements):
                 placed.append((requirement, f"{document.name}:{document.lines['requirements', index]}"))
             faults += _area_faults(document, found, area)
-    faults += _reference_faults(placed)
+    faults += _reference_faults(placed, whole=whole)
     if faults:
         raise ConfigurationError("\n".join(faults))
     return Catalog(head=head, requirements=tuple(item for item, _ in placed), sha256=_digest(folder, head))
@@ -75,8 +77,8 @@ def _area_faults(document: Document, found: Requirements, area: AreaHead) -> lis
     return faults
 
 
-def _reference_faults(placed: list[tuple[Requirement, str]]) -> list[str]:
-    """Ids that repeat, and references that lead nowhere."""
+def _reference_faults(placed: list[tuple[Requirement, str]], *, whole: bool) -> list[str]:
+    """Ids that repeat and, where all files could be read, references that lead nowhere."""
     faults: list[str] = []
     where: dict[str, str] = {}
     known = {name for requirement, _ in placed for name in (requirement.id, *requirement.aliases)}
@@ -87,7 +89,7 @@ def _reference_faults(placed: list[tuple[Requirement, str]]) -> list[str]:
                 faults.append(f"{place}: id '{name}' appears twice (first {where[name]})")
             where[name] = place
         for reference in requirement.refers_to:
-            if reference not in known:
+            if whole and reference not in known:
                 faults.append(f"{place} refers_to: no requirement '{reference}'{nearest(reference, known)}")
     return faults
 

@@ -140,8 +140,19 @@ def validate(document: Document, model: type[Model]) -> Model:
     try:
         return model.model_validate(document.data)
     except ValidationError as faults:
-        lines = [_told(fault, document, model) for fault in faults.errors(include_url=False)]
+        lines = [_told(fault, document, model) for fault in _own(faults.errors(include_url=False))]
         raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _own(faults: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Faults without those that only say that something inside them is at fault: a list too short without it."""
+    inside = [fault["loc"] for fault in faults]
+    return [
+        fault
+        for fault in faults
+        if fault["type"] != "too_short"
+        or not any(len(loc) > len(fault["loc"]) and loc[: len(fault["loc"])] == fault["loc"] for loc in inside)
+    ]
 
 
 def dump(data: Any) -> str:
