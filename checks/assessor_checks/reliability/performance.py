@@ -237,7 +237,10 @@ def _plot_confusion(table: Table, axes: Axes) -> None:
 
     counts = np.array([row[1:] for row in table.rows], dtype=np.int64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
+    edges = np.arange(len(counts) + 1) - 0.5
+    axes.pcolormesh(edges, edges, shares, cmap="Greys", vmin=0, vmax=1, edgecolors="0.6", linewidth=0.4)  # no raster
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
     for (row, column), count in np.ndenumerate(counts):
         shade = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=shade, fontsize="small")
