@@ -13,10 +13,11 @@ from assessor.contract import Check
 from assessor.criteria import load_catalog
 from assessor.engine import Job, is_same, key_of, rejudge, run_job, subject_record
 from assessor.errors import UsageError
+from assessor.judgement import Contradiction, DimensionState, judge_assessment
 from assessor.model import Answer, Catalog, CheckRun, Configuration, JudgedTarget, Status, TargetSpec
 from assessor.project import Project, now
 from assessor.registry import find_check, load_checks
-from assessor.verdicts import Contradiction, DimensionState, judge_assessment, judged_against
+from assessor.verdicts import judged_against
 
 Step = Callable[[str, int, int], None]
 

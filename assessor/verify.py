@@ -16,7 +16,7 @@ from assessor.canonical import canonical_json, sha256_hex
 from assessor.errors import IntegrityError, UsageError
 from assessor.pdf_signatures import Finding, attachments, check_signatures, page_text
 from assessor.project import Project
-from assessor.report import ATTACHMENT
+from assessor.report_content import ATTACHMENT
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -176,7 +176,7 @@ def test_json_is_all_that_standard_output_holds(run: Run, folder: Path) -> None:
                     ("check", "show", "reliability.performance"), ("check", "run", "--project", folder),
                     ("status", "--project", folder), ("gate", "--project", folder),
                     ("verify", folder)):  # fmt: skip
-        json.loads(run(*command, "--json").out)
+        assert isinstance(json.loads(run(*command, "--json").out), dict | list)
 
 
 def test_help_is_quick_and_pulls_in_nothing_heavy() -> None:
@@ -201,7 +201,7 @@ def _help_once(code: str) -> tuple[str, float]:
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
-def refused(done: Done, *words: str) -> None:
+def assert_refused(done: Done, *words: str) -> None:
     assert done.code == 2, done
     for word in words:
         assert word in done.err, done.err
@@ -209,64 +209,66 @@ def refused(done: Done, *words: str) -> None:
 
 def test_missing_file(run: Run, folder: Path) -> None:
     (folder / "p.csv").unlink()
-    refused(run("check", "run", "--project", folder), "target.data.test", "no file", "p.csv")
+    assert_refused(run("check", "run", "--project", folder), "target.data.test", "no file", "p.csv")
 
 
 def test_bad_yaml(run: Run, folder: Path) -> None:
     edit(folder, "  task: binary", "  task: [binary")
-    refused(run("status", "--project", folder), "assessor.yaml:9", "not readable as YAML")
+    assert_refused(run("status", "--project", folder), "assessor.yaml:9", "not readable as YAML")
 
 
 def test_unknown_key(run: Run, folder: Path) -> None:
     edit(folder, "sensitive:", "sensitiv:")
-    refused(
+    assert_refused(
         run("status", "--project", folder), "assessor.yaml:10", "target.data.test.sensitiv", "did you mean 'sensitive'?"
     )
 
 
 def test_wrong_type(run: Run, folder: Path) -> None:
     edit(folder, "[0.8, null]", "high")
-    refused(run("status", "--project", folder), "assessor.yaml:12", "interval", "found 'high'")
+    assert_refused(run("status", "--project", folder), "assessor.yaml:12", "interval", "found 'high'")
 
 
 def test_unknown_check(run: Run, folder: Path) -> None:
     wanted = "did you mean 'reliability.performance'?"
-    refused(run("check", "run", "reliability.performanse", "--project", folder), wanted)
+    assert_refused(run("check", "run", "reliability.performanse", "--project", folder), wanted)
     edit(folder, "reliability.performance:", "reliability.performanse:")
-    refused(run("check", "run", "--project", folder), "assessor.yaml:12", wanted)
+    assert_refused(run("check", "run", "--project", folder), "assessor.yaml:12", wanted)
 
 
 def test_unknown_check_in_a_waiver(run: Run, folder: Path) -> None:
     waiver = "policy: {waivers: [{id: reliability.performanc, because: x, by: Ada, until: 2027-01-01}]}\n"
     (folder / "assessor.yaml").write_text(CONFIGURATION + waiver)
     done = run("check", "run", "--project", folder)
-    refused(done, "assessor.yaml:15 policy.waivers.0.id", "did you mean 'reliability.performance'?")
+    assert_refused(done, "assessor.yaml:15 policy.waivers.0.id", "did you mean 'reliability.performance'?")
 
 
 def test_unknown_parameter(run: Run, folder: Path) -> None:
     edit(folder, "fairness.group_metrics: off", "fairness.group_metrics: {minimum_grop: 5}")
-    refused(
+    assert_refused(
         run("check", "run", "--project", folder), "assessor.yaml:14", "minimum_grop", "did you mean 'minimum_group'?"
     )
 
 
 def test_wrong_column(run: Run, folder: Path) -> None:
     edit(folder, "prediction: p,", "prediction: pp,")
-    refused(run("check", "run", "--project", folder), "no column 'pp'", "columns: y, p, group")
+    assert_refused(run("check", "run", "--project", folder), "no column 'pp'", "columns: y, p, group")
 
 
 def test_nan_features_and_labels_out_of_range(run: Run, tmp_path: Path) -> None:
     (tmp_path / "assessor.yaml").write_text(TORCH)
     (tmp_path / "system.py").write_text(SYSTEM)
-    refused(run("check", "run", "--project", tmp_path), "1 of 40 rows", "row 3", "impute")
+    assert_refused(run("check", "run", "--project", tmp_path), "1 of 40 rows", "row 3", "impute")
     (tmp_path / "system.py").write_text(SYSTEM.replace("x[3, 1] = float('nan')", "y[5] = 7"))
-    refused(run("check", "run", "--project", tmp_path), "1 labels are none of the classes", "row 5, '7'")
+    assert_refused(run("check", "run", "--project", tmp_path), "1 labels are none of the classes", "row 5, '7'")
 
 
 def test_model_that_raises(run: Run, tmp_path: Path) -> None:
     (tmp_path / "assessor.yaml").write_text(TORCH)
     (tmp_path / "system.py").write_text(SYSTEM.replace("nn.Linear(3, 2)", "1 / 0"))
-    refused(run("check", "run", "--project", tmp_path), "system:load_model raised ZeroDivisionError", "system.py line")
+    assert_refused(
+        run("check", "run", "--project", tmp_path), "system:load_model raised ZeroDivisionError", "system.py line"
+    )
 
 
 def test_one_class_only_and_empty_group_are_outcomes(run: Run, folder: Path) -> None:
@@ -284,13 +286,13 @@ def test_one_class_only_and_empty_group_are_outcomes(run: Run, folder: Path) -> 
 
 def test_pdf_that_is_none(run: Run, tmp_path: Path) -> None:
     (tmp_path / "report.pdf").write_text("not a PDF")
-    refused(run("verify", tmp_path / "report.pdf"), "report.pdf" if False else "PDF")
-    refused(run("verify", tmp_path / "absent.pdf"), "no such file")
+    assert_refused(run("verify", tmp_path / "report.pdf"), "report.pdf" if False else "PDF")
+    assert_refused(run("verify", tmp_path / "absent.pdf"), "no such file")
 
 
 def test_no_project_here(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    refused(run("status"), "no assessor.yaml", "assessor init")
+    assert_refused(run("status"), "no assessor.yaml", "assessor init")
 
 
 TORCH = """\
