@@ -28,6 +28,7 @@ $(READY): pyproject.toml constraints.txt | packages
 	@touch $@
 
 demo: $(READY)
+	@if [ -e "$(DEMO)" ]; then echo "$(DEMO) is there already: remove it, or name another with  make demo DEMO=other"; exit 2; fi
 	@$(BIN)/assessor demo $(DEMO)
 
 test: $(READY)
