@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO ?= demo
 
-.PHONY: demo test check bench fix clean packages
+.PHONY: demo test check bench messages fix clean packages
 
 packages:
 	@missing=""; \
@@ -43,6 +43,9 @@ check: $(READY)
 
 bench: $(READY)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+messages: $(READY)
+	$(BIN)/python -m tools.messages
 
 fix: $(READY)
 	$(BIN)/ruff check --fix .

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from assessor import __version__, ledger
+from assessor.applicability import Scope
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.contract import Check
-from assessor.criteria import load_catalog
+from assessor.criteria import followed_catalog
 from assessor.engine import Job, is_same, key_of, rejudge, run_job, subject_record
 from assessor.errors import UsageError
-from assessor.judgement import Contradiction, DimensionState, judge_assessment
-from assessor.model import Answer, Catalog, CheckRun, Configuration, JudgedTarget, Status, TargetSpec
+from assessor.judgement import Contradiction, DimensionState, Facts, OverallState, judge_assessment, judge_overall
+from assessor.messages import SOURCE, speaking
+from assessor.model import (
+    Answer,
+    Audit,
+    AuditSummary,
+    Catalog,
+    CheckRun,
+    Configuration,
+    JudgedTarget,
+    Known,
+    Status,
+    TargetSpec,
+)
 from assessor.project import Project, now
 from assessor.registry import find_check, load_checks
 from assessor.verdicts import judged_against
@@ -28,23 +43,29 @@ class Assessment:
 
     Attributes:
         configuration: assessor.yaml.
-        catalog: The catalog it follows.
+        catalog: The catalog it follows, in the language in use.
         answers: Answers by requirement id.
+        audits: The auditor's verdicts by requirement id.
+        summary: The auditor's ratings, trade-offs and conclusion.
+        known: What was found in files, by key.
         runs: Current results by check id.
         run_ids: Their run ids.
-        states: Judgement by dimension.
         ledger_head: Hash of the ledger's last line.
         ledger_size: Number of its lines.
+        today: Day at which the age of evidence is counted.
     """
 
     configuration: Configuration
     catalog: Catalog
     answers: Mapping[str, Answer]
+    audits: Mapping[str, Audit]
+    summary: AuditSummary
+    known: Mapping[str, Sequence[Known]]
     runs: Mapping[str, CheckRun]
     run_ids: Mapping[str, str]
-    states: tuple[DimensionState, ...]
     ledger_head: str
     ledger_size: int
+    today: date
 
     @classmethod
     def read(cls, project: Project) -> Assessment:
@@ -62,18 +83,40 @@ class Assessment:
         """
         configuration = project.configuration()
         catalog = followed_catalog(configuration)
-        answers, runs = project.answers(catalog), project.runs()
         chain = project.ledger_bytes()
         return cls(
             configuration=configuration,
             catalog=catalog,
-            answers=answers,
-            runs=runs,
+            answers=project.answers(catalog),
+            audits=project.audits(catalog),
+            summary=project.audit_summary(),
+            known=project.known(),
+            runs=project.runs(),
             run_ids=project.run_ids(),
-            states=judge_assessment(catalog, configuration, answers, runs),
             ledger_head=ledger.head(chain),
             ledger_size=chain.count(b"\n"),
+            today=now().date(),
         )
+
+    @cached_property
+    def scope(self) -> Scope:
+        """What conditions are decided on."""
+        return Scope(self.catalog, self.configuration, self.answers)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """All that is judged on."""
+        return Facts(self.scope, self.runs, self.audits, self.summary, self.today)
+
+    @cached_property
+    def states(self) -> tuple[DimensionState, ...]:
+        """Judgement by dimension, in the language in use."""
+        return judge_assessment(self.facts)
+
+    @cached_property
+    def overall(self) -> OverallState:
+        """Judgement of the whole."""
+        return judge_overall(self.states, self.facts)
 
     @property
     def contradictions(self) -> tuple[Contradiction, ...]:
@@ -87,44 +130,38 @@ class Assessment:
         return tuple(check for check, run in self.runs.items() if not judged_against(run, targets.get(check)))
 
     def record(self) -> dict[str, Any]:
-        """The machine-readable whole, as it is put into reports: plain data, canonical as JSON."""
+        """The machine-readable whole, as it is put into reports: plain data in English, canonical as JSON."""
+        with speaking(SOURCE):
+            catalog = followed_catalog(self.configuration)
+            facts = replace(self.facts, scope=replace(self.scope, catalog=catalog))
+            states = judge_assessment(facts)
+            overall = judge_overall(states, facts)
         return {
             "format": 1,
             "tool": {"name": "ai-assessor", "version": __version__},
             "created": now().isoformat().replace("+00:00", "Z"),
             "catalog": {
-                "id": self.catalog.head.id,
-                "version": self.catalog.head.version,
-                "sha256": self.catalog.sha256,
+                "id": catalog.head.id,
+                "version": catalog.head.version,
+                "packs": list(self.configuration.catalog.packs),
+                "sha256": catalog.sha256,
             },
             "configuration": self.configuration.model_dump(mode="json"),
             "answers": {name: answer.model_dump(mode="json") for name, answer in self.answers.items()},
+            "audit": {name: audit.model_dump(mode="json") for name, audit in self.audits.items()},
+            "audit_summary": self.summary.model_dump(mode="json"),
             "results": {
                 check: {"run": self.run_ids[check], "sha256": sha256_hex(canonical_json(run)), "result": _plain(run)}
                 for check, run in self.runs.items()
             },
-            "judgement": [state.model_dump(mode="json") for state in self.states],
+            "judgement": [state.model_dump(mode="json") for state in states],
+            "overall": overall.model_dump(mode="json"),
             "ledger": {"size": self.ledger_size, "head": self.ledger_head},
         }
 
 
 def _plain(run: CheckRun) -> dict[str, Any]:
     return run.model_dump(mode="json")
-
-
-def followed_catalog(configuration: Configuration) -> Catalog:
-    """The installed catalog, if it is the one the assessment follows.
-
-    Raises:
-        UsageError: It is another one, or another version.
-    """
-    catalog, wanted = load_catalog(), configuration.catalog
-    if (wanted.id, wanted.version) != (catalog.head.id, catalog.head.version):
-        raise UsageError(
-            f"assessor.yaml catalog: the assessment follows {wanted.id} {wanted.version}, installed is "
-            f"{catalog.head.id} {catalog.head.version}"
-        )
-    return catalog
 
 
 def measure(
@@ -155,7 +192,7 @@ def measure(
     configuration = project.configuration()
     checks = load_checks()
     project.check_ids_known(list(checks))
-    catalog = followed_catalog(configuration)
+    catalog = followed_catalog(configuration, SOURCE)
     if configuration.target is None:
         raise UsageError("assessor.yaml: no target: say what is to be measured; see  assessor init")
     wanted = [find_check(name, checks) for name in ids] or [

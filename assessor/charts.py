@@ -6,11 +6,15 @@ import io
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assessor.contract import Check, Metric, Result
+from assessor.messages import SOURCE, language, localised_digits, retold
 from assessor.model import Interval
 from assessor.verdicts import shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WIDE, NARROW, MARGIN = 460.0, 180.0, 14.0  # of the drawing, in points: a card and a table cell
 LABEL = 34.0  # least distance of two labels
@@ -84,7 +88,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 
 def plot_svg(check: Check, result: Result) -> str | None:
-    """The check's plot as SVG with real text, the same bytes for the same result.
+    """The check's plot as SVG with real text, the same bytes for the same result and language.
 
     Args:
         check: The check, or rather its `plot`.
@@ -116,11 +120,34 @@ def plot_svg(check: Check, result: Result) -> str | None:
         _quiet_font_manager()
         figure = Figure(figsize=(5.35, 2.2), layout="constrained")
         FigureCanvasAgg(figure)
-        check.plot(result, figure.add_subplot())
+        axes = figure.add_subplot()
+        check.plot(result, axes)
+        if language() != SOURCE:
+            _translate(axes)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     drawn = "<svg" + stream.getvalue().partition("<svg")[2]
     return drawn.replace("DejaVu Sans", settings["font.family"])  # of powers of ten, which matplotlib sets as formulas
+
+
+def _translate(axes: Axes) -> None:
+    """Title, labels, legend and notes in the language in use, and its decimal mark; names of classes and groups stay.
+
+    Args:
+        axes: What the check drew, with English texts.
+    """
+    from matplotlib.ticker import ScalarFormatter
+
+    class Localised(ScalarFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return localised_digits(super().__call__(x, pos))
+
+    legend = axes.get_legend()
+    for text in (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts, *(legend.get_texts() if legend else ())):
+        text.set_text(retold(text.get_text()))
+    for axis in (axes.xaxis, axes.yaxis):
+        if type(axis.get_major_formatter()) is ScalarFormatter:
+            axis.set_major_formatter(Localised())
 
 
 def _quiet_font_manager() -> None:

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from assessor import yamlfile
-from assessor.assessment import followed_catalog
 from assessor.canonical import sha256_hex
+from assessor.criteria import followed_catalog
 from assessor.errors import UsageError
-from assessor.model import Answer, Answers, Catalog
-from assessor.project import Project, now
+from assessor.messages import SOURCE, _, language
+from assessor.model import Answer, Answers, Audit, Audits, AuditSummary, Catalog
+from assessor.project import SUMMARY, Project, now
 from assessor.subjects.loading import call_user
 
 SYSTEMS = ("diabetes", "digits")
-DEVELOPER = "Demo developer"
+DEVELOPER, AUDITOR = "Demo developer", "Demo auditor"
 PASSPHRASE = "demo"  # noqa: S105 - a key that is thrown away with the demo and proves nothing
 
 
@@ -27,10 +28,13 @@ class DemoFolder:
 
     project: Project
     answers: int
+    audits: int
 
 
 def prepare(folder: Path, system: str, say: Callable[[str], None]) -> DemoFolder:
-    """Put a demo system into an empty folder: code, trained model, answers with their evidence.
+    """Put a demo system into an empty folder: code, trained model, answers with evidence, an auditor's verdicts.
+
+    Texts are in the language in use.
 
     Args:
         folder: New or empty.
@@ -44,41 +48,81 @@ def prepare(folder: Path, system: str, say: Callable[[str], None]) -> DemoFolder
         UsageError: The folder is not empty, or there is no such system.
     """
     if system not in SYSTEMS:
-        raise UsageError(f"--system: found '{system}', wanted one of {', '.join(SYSTEMS)}")
+        raise UsageError(_("--system: found '{text}', wanted one of {wanted}", text=system, wanted=", ".join(SYSTEMS)))
     if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty; the demo wants an empty or new folder")
+        raise UsageError(_("{folder} is not empty; the demo wants an empty or new folder", folder=folder))
     with as_file(files("assessor.templates") / "demo" / system) as source:
-        contents = {"assessor.yaml": (source / "assessor.yaml").read_bytes()}
+        contents = {"assessor.yaml": _text(source, "assessor.yaml").read_bytes()}
         contents |= {"system.py": (source / "system.py").read_bytes(), ".gitignore": b".assessor/\nkeys/*.p12\n"}
-        project = Project.create(folder, contents, actor=DEVELOPER, action=f"demo {system}")
-        say("training the model")
+        project = Project.create(folder, contents, actor=_(DEVELOPER), action=f"demo {system}")
+        say(_("training the model"))
         call_user("system:fit", folder.resolve(), field="demo")
-        say("answering the questionnaire")
-        count = _answer(project, source, followed_catalog(project.configuration()))
-    return DemoFolder(project, count)
+        say(_("answering the questionnaire"))
+        catalog = followed_catalog(project.configuration())
+        answers = _answer(project, source, catalog)
+        audits = _audit(project, source, catalog)
+    return DemoFolder(project, answers, audits)
+
+
+def _text(source: Path, name: str) -> Path:
+    """A file of the demo in the language in use: `answers.yaml`, or `answers.de.yaml` in German."""
+    path = Path(name)
+    there = source / f"{path.stem}.{language()}{path.suffix}"
+    return there if language() != SOURCE and there.is_file() else source / name
 
 
 def _answer(project: Project, source: Path, catalog: Catalog) -> int:
     """The demo developer's answers, one change an area."""
-    given = yamlfile.read(source / "answers.yaml", "answers.yaml").data
-    by_area: dict[str, dict[str, Any]] = {}
-    for name, answer in given.items():
-        by_area.setdefault(catalog.by_id[name].area, {})[name] = answer
-    for area, answers in by_area.items():
+    given = yamlfile.read(_text(source, "answers.yaml"), "answers.yaml").data
+    documents = yamlfile.read(source / "evidence" / "documents.yaml", "documents.yaml").data
+    for area, answers in _by_area(given, catalog).items():
         contents: dict[str, bytes] = {}
-        finished = {name: _finish(answer, source, contents) for name, answer in answers.items()}
+        finished = {name: _finish(answer, source, documents, contents) for name, answer in answers.items()}
         text = yamlfile.dump(Answers(finished).model_dump(mode="json", exclude_defaults=True))
         contents[f"answers/{area}.yaml"] = text.encode()
-        project.commit(contents, actor=DEVELOPER, action=f"answer {area}")
+        project.commit(contents, actor=_(DEVELOPER), action=f"answer {area}")
     return len(given)
 
 
-def _finish(given: dict[str, Any], source: Path, contents: dict[str, bytes]) -> Answer:
+def _by_area(given: dict[str, Any], catalog: Catalog) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name, entry in given.items():
+        found.setdefault(catalog.by_id[name].area, {})[name] = entry
+    return found
+
+
+def _finish(given: dict[str, Any], source: Path, documents: dict[str, str], contents: dict[str, bytes]) -> Answer:
     """An answer with person, time and the digests of its evidence, whose content joins `contents`."""
     evidence = []
     for name in given.get("evidence", []):
-        content = (source / "evidence" / name).read_bytes()
+        content = _text(source / "evidence", name).read_bytes()
         digest = sha256_hex(content)
         contents[f"evidence/{digest}/{name}"] = content
-        evidence.append({"name": name, "sha256": digest})
-    return Answer.model_validate({**given, "evidence": evidence, "by": DEVELOPER, "at": now()})
+        evidence.append({"name": name, "sha256": digest, "document": documents[name], "collected": now().date()})
+    return Answer.model_validate({**given, "evidence": evidence, "by": _(DEVELOPER), "at": now()})
+
+
+def _audit(project: Project, source: Path, catalog: Catalog) -> int:
+    """The demo auditor's verdicts and summary, in the auditor's slot."""
+    given = yamlfile.read(_text(source, "audit.yaml"), "audit.yaml").data
+    answers, by, at = project.answers(catalog), _(AUDITOR), now()
+    for area, audits in _by_area(given["requirements"], catalog).items():
+        finished = {
+            name: Audit.model_validate({**audit, "answer_at": answers[name].at, "by": by, "at": at})
+            for name, audit in audits.items()
+        }
+        text = yamlfile.dump(Audits(finished).model_dump(mode="json", exclude_defaults=True))
+        project.commit({f"audit/{area}.yaml": text.encode()}, actor=by, action=f"audit {area}")
+    stamp = {"by": by, "at": at}
+    summary = AuditSummary.model_validate(
+        {
+            "dimensions": {name: {**rating, **stamp} for name, rating in given.get("dimensions", {}).items()},
+            "trade_offs": {
+                name: {**item, "accepted_by": by, "at": at} for name, item in given.get("trade_offs", {}).items()
+            },
+            "conclusion": {**given["conclusion"], **stamp} if "conclusion" in given else None,
+        }
+    )
+    text = yamlfile.dump(summary.model_dump(mode="json", exclude_defaults=True))
+    project.commit({SUMMARY: text.encode()}, actor=by, action="audit summary")
+    return len(given["requirements"])

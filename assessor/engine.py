@@ -23,6 +23,7 @@ from typing import Any
 
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.contract import Check, Need, NotApplicable, Params, Result, Subject
+from assessor.messages import SOURCE, speaking
 from assessor.model import (
     CheckRun,
     CodeRecord,
@@ -106,7 +107,8 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
             raise NotApplicable(refusal)
         with fixed_randomness(job.seed):
             result = _measured(job.check.measure(subject, job.params, job.seed))
-        outcome = judge(result, job.target)
+        with speaking(SOURCE):
+            outcome = judge(result, job.target)
     except NotApplicable as reason:
         outcome = Outcome(status=Status.NOT_APPLICABLE, sentence=_plain(str(reason)) or "not applicable")
         result = None
@@ -146,7 +148,8 @@ def _contents(result: Result) -> dict[str, Any]:
 
 def rejudge(run: CheckRun, job: Job) -> CheckRun:
     """The same measurement against the job's target; nothing is measured again."""
-    outcome = judge(run.result, job.target) if run.result else run.outcome
+    with speaking(SOURCE):
+        outcome = judge(run.result, job.target) if run.result else run.outcome
     changed = {"outcome": outcome, "target": job.target, "requirements": job.requirements, "started": datetime.now(UTC)}
     return run.model_copy(update=changed)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
+from assessor.applicability import Scope
 from assessor.contract import Frozen
-from assessor.model import Answer, Aspect, Catalog, CheckRun, Configuration, Level, Status, Waiver
-from assessor.verdicts import judged_against
+from assessor.messages import _, day
+from assessor.model import Answer, Aspect, Catalog, CheckRun, Configuration, Status, Waiver
+from assessor.verdicts import judged_against, told
 
 FORBIDDEN, CANNOT_JUDGE = 1, 3
 
@@ -45,11 +47,14 @@ class GateDecision(Frozen):
     def sentence(self) -> str:
         """The decision in one line."""
         if self.exit_code == FORBIDDEN:
-            return f"closed: {len(self.blocking)} forbidden by the policy"
+            return _("closed: {n} forbidden by the policy", n=len(self.blocking))
         if self.exit_code == CANNOT_JUDGE:
-            return f"closed: {len(self.incomplete)} cannot be judged"
-        counts = ((len(self.waived), "waived"), (len(self.tolerated), "failing and not forbidden"))
-        return ", ".join(["open", *(f"{count} {word}" for count, word in counts if count)])
+            return _("closed: {n} cannot be judged", n=len(self.incomplete))
+        found = [
+            _("{n} waived", n=len(self.waived)) if self.waived else "",
+            _("{n} failing and not forbidden", n=len(self.tolerated)) if self.tolerated else "",
+        ]
+        return ", ".join([_("open"), *filter(None, found)])
 
 
 def decide(
@@ -97,7 +102,8 @@ def decide(
             blocking.append(found)
     measured = any(runs[check].metrics for check in looked_at if check in runs)
     if not measured:
-        incomplete.append(Finding(id="results", status="missing", sentence="nothing was measured; assessor check run"))
+        sentence = _("nothing was measured; assessor check run")
+        incomplete.append(Finding(id="results", status="missing", sentence=sentence))
     incomplete += _unanswered(configuration, catalog, answers)
     stops = bool(incomplete) and (policy.incomplete == "error" or not measured)
     return GateDecision(
@@ -118,12 +124,12 @@ def _look(check: str, configuration: Configuration, runs: Mapping[str, CheckRun]
     """What is wrong with one check, and whether that is a lack rather than a failure."""
     run, target = runs.get(check), configuration.targets.get(check)
     if run is None:
-        return Finding(id=check, status="missing", sentence="has a target and no result; assessor check run"), True
+        return Finding(id=check, status="missing", sentence=_("has a target and no result; assessor check run")), True
     if not judged_against(run, target):
-        sentence = "the target changed since it was judged; assessor check run judges again without measuring"
+        sentence = _("the target changed since it was judged; assessor check run judges again without measuring")
         return Finding(id=check, status="outdated", sentence=sentence), True
     status = run.outcome.status
-    finding = Finding(id=check, status=status, sentence=run.outcome.sentence)
+    finding = Finding(id=check, status=status, sentence=told(run))
     if status in configuration.policy.fail_on or status is Status.FAIL:
         return finding, False
     if status is Status.ERROR or (target and status in {Status.INCONCLUSIVE, Status.NOT_APPLICABLE, Status.MEASURED}):
@@ -132,8 +138,11 @@ def _look(check: str, configuration: Configuration, runs: Mapping[str, CheckRun]
 
 
 def _with_waiver(finding: Finding, waiver: Waiver, today: date) -> Finding:
-    state = "waived" if waiver.until >= today else "waiver expired"
-    note = f"{state}: {waiver.because} ({waiver.by}, until {waiver.until.isoformat()})"
+    values = {"because": waiver.because, "by": waiver.by, "until": day(waiver.until)}
+    if waiver.until >= today:
+        note = _("waived: {because} ({by}, until {until})", **values)
+    else:
+        note = _("waiver expired: {because} ({by}, until {until})", **values)
     return finding.model_copy(update={"sentence": f"{finding.sentence}; {note}"})
 
 
@@ -141,15 +150,9 @@ def _unanswered(configuration: Configuration, catalog: Catalog, answers: Mapping
     wanted = configuration.policy.answers
     if wanted == "none":
         return []
-    needs = configuration.protection_needs
+    scope = Scope(catalog, configuration, answers)
     return [
         Finding(id=item.id, status="unanswered", sentence=item.title)
-        for item in catalog.requirements
-        if item.id not in answers
-        and (wanted == "all" or item.aspect is Aspect.CRITERION)
-        and (
-            item.aspect is Aspect.PROTECTION
-            or (need := needs.of(item.dimension)) is None
-            or need.level is not Level.LOW
-        )
+        for item in scope.applicable()
+        if item.id not in answers and (wanted == "all" or item.aspect is Aspect.CRITERION)
     ]

@@ -1,46 +1,88 @@
-"""Outcomes upward: checks and answers to requirement, area, dimension, and the residual risk they still allow.
+"""Outcomes upward: checks, answers and audit to requirement, area, dimension, the whole, and what they still allow.
 
-Nothing is averaged, and nothing unanswered or unmeasured counts as good.
+Nothing is averaged, and nothing unanswered or unmeasured counts as good. How much was answered and tested and how fresh
+the evidence is stands beside the verdict and never in it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 
+from assessor.applicability import Scope
 from assessor.contract import Frozen
+from assessor.messages import _, plural
 from assessor.model import (
     Answer,
+    AreaHead,
     AreaKind,
     Aspect,
-    Catalog,
+    Assurance,
+    Audit,
+    AuditSummary,
     CheckRun,
-    Configuration,
     DimensionHead,
+    EvidenceRef,
     Kind,
     Level,
     Requirement,
+    ResidualRisk,
     Status,
+    TradeOff,
     Verdict,
 )
-from assessor.verdicts import judged_against
+from assessor.verdicts import judged_against, told
 
 
-class ResidualRisk(StrEnum):
-    """What a person rates a dimension's remaining risk."""
+@dataclass(frozen=True)
+class Facts:
+    """All that is judged on.
 
-    NEGLIGIBLE = "negligible"
-    ACCEPTABLE = "acceptable"
-    UNACCEPTABLE = "unacceptable"
+    Attributes:
+        scope: Catalog, needs and the developer's answers.
+        runs: Current results by check id.
+        audits: The auditor's verdicts by requirement id.
+        summary: The auditor's ratings, trade-offs and conclusion.
+        today: Day at which the age of evidence is counted.
+    """
+
+    scope: Scope
+    runs: Mapping[str, CheckRun] = field(default_factory=dict)
+    audits: Mapping[str, Audit] = field(default_factory=dict)
+    summary: AuditSummary = field(default_factory=AuditSummary)
+    today: date = date.max
+
+
+class Slot(Frozen):
+    """Who said something that a measurement contradicts."""
+
+    by: str
+    auditor: bool
 
 
 class Contradiction(Frozen):
-    """An answer and a measurement that cannot both be right."""
+    """A statement and a measurement that cannot both be right."""
 
     requirement: str
     check: str
+    slot: Slot
     sentence: str
+
+
+class EvidenceState(Frozen):
+    """How the evidence of one requirement stands: shown beside the verdict, never merged with it.
+
+    Attributes:
+        attached: Number of files.
+        aged: Names of those older than the catalog lets them be.
+        expected: Whether the catalog expects evidence that no file was attached for.
+    """
+
+    attached: int
+    aged: tuple[str, ...]
+    expected: bool
 
 
 class RequirementState(Frozen):
@@ -48,15 +90,35 @@ class RequirementState(Frozen):
 
     Attributes:
         id: The requirement.
+        applies: Whether it concerns this system.
+        because: Why it does or does not.
         self_verdict: The developer's own, not_assessed when unanswered.
+        auditor_verdict: The auditor's, not_assessed when not audited.
+        standing: What counts upward: the worse of the two where both are there.
+        assurance: How the auditor came to the verdict; self_declared without one.
+        outdated: Whether the answer changed after the audit.
         checks: Outcomes of the checks bound to it, by check id.
-        contradictions: Check ids that fail although the answer says fulfilled.
+        contradictions: Check ids that fail although a slot says fulfilled or not applicable.
+        evidence: How its evidence stands.
     """
 
     id: str
+    applies: bool
+    because: str
     self_verdict: Verdict
+    auditor_verdict: Verdict
+    standing: Verdict
+    assurance: Assurance
+    outdated: bool
     checks: Mapping[str, Status]
     contradictions: tuple[str, ...]
+    evidence: EvidenceState
+
+    @property
+    def disagree(self) -> bool:
+        """Whether developer and auditor see it differently."""
+        said = {self.self_verdict, self.auditor_verdict}
+        return len(said) > 1 and Verdict.NOT_ASSESSED not in said
 
 
 class AreaState(Frozen):
@@ -65,8 +127,9 @@ class AreaState(Frozen):
     Attributes:
         id: The area.
         requirements: Its requirements' states, in order.
-        open: Ids nobody answered.
-        deviations: Ids answered partly or not fulfilled, or failed by a check.
+        open: Ids that concern the system and that nobody answered.
+        deviations: Ids judged partly or not fulfilled, or failed by a check.
+        unmet: Ids of criteria among them.
         sentence: The area's state in words; "no deviation" only when nothing is open.
     """
 
@@ -74,7 +137,26 @@ class AreaState(Frozen):
     requirements: tuple[RequirementState, ...]
     open: tuple[str, ...]
     deviations: tuple[str, ...]
+    unmet: tuple[str, ...]
     sentence: str
+
+
+class Rating(Frozen):
+    """What a person stated of a dimension's residual risk.
+
+    Attributes:
+        risk: The rating.
+        by: Who.
+        auditor: Whether it is the auditor's; else the developer's summary.
+        second: Who agreed, where a high protection need asks for two people.
+        fault: Why the rating does not stand, or empty.
+    """
+
+    risk: ResidualRisk
+    by: str
+    auditor: bool
+    second: str
+    fault: str
 
 
 class DimensionState(Frozen):
@@ -87,15 +169,23 @@ class DimensionState(Frozen):
         need_because: Its reason.
         skipped: Whether the need is low, so that nothing is asked.
         areas: States of its areas.
-        answered: Number of answered requirements.
-        total: Number of requirements.
-        tests_wanted: Requirements that demand a test report.
+        answered: Number of requirements that apply and are answered.
+        audited: Number of requirements that apply and that an auditor judged.
+        total: Number of requirements that apply.
+        left_out: Number of requirements that do not apply.
+        tests_wanted: Applying requirements that demand a test report.
         tests_measured: Those with at least one check result.
+        evidence_wanted: Answered requirements whose evidence the catalog expects.
+        evidence_attached: Those with evidence.
+        evidence_aged: Those with evidence older than the catalog lets it be.
         statuses: Number of check results by status.
-        contradictions: Between answers and measurements.
+        contradictions: Between statements and measurements.
         ceiling: Best residual risk that may be stated; None when nothing can be said yet.
         ceiling_because: Why not better.
         stated: What the developer stated in the dimension's summary, or None.
+        rating: The auditor's rating if there is one, else the developer's; None without.
+        second_wanted: Whether a second person still has to agree.
+        trade_offs: Accepted trade-offs in which this dimension gives, by id.
     """
 
     id: str
@@ -105,60 +195,233 @@ class DimensionState(Frozen):
     skipped: bool
     areas: tuple[AreaState, ...]
     answered: int
+    audited: int
     total: int
+    left_out: int
     tests_wanted: int
     tests_measured: int
+    evidence_wanted: int
+    evidence_attached: int
+    evidence_aged: int
     statuses: Mapping[Status, int]
     contradictions: tuple[Contradiction, ...]
     ceiling: ResidualRisk | None
     ceiling_because: str
     stated: str | None
+    rating: Rating | None
+    second_wanted: bool
+    trade_offs: Mapping[str, TradeOff]
 
 
-def judge_assessment(
-    catalog: Catalog, configuration: Configuration, answers: Mapping[str, Answer], runs: Mapping[str, CheckRun]
-) -> tuple[DimensionState, ...]:
+class OverallState(Frozen):
+    """The whole: what the final statement may at best be.
+
+    Attributes:
+        allowed: The best conclusion: yes, with conditions, no; None when nothing can be said yet.
+        because: What stands in the way of a better one.
+        stated: What the auditor concluded, or None.
+        fault: Why that does not stand, or empty.
+    """
+
+    allowed: str | None
+    because: tuple[str, ...]
+    stated: str | None
+    fault: str
+
+
+CONCLUSIONS = ("no", "with conditions", "yes")
+_RISKS = (ResidualRisk.UNACCEPTABLE, None, ResidualRisk.ACCEPTABLE, ResidualRisk.NEGLIGIBLE)
+_UNCLEAR = {Status.INCONCLUSIVE, Status.ERROR}
+_MEASURED = {Status.PASS, Status.FAIL, Status.INCONCLUSIVE, Status.MEASURED}
+_CLAIMS = {Verdict.FULFILLED, Verdict.NOT_APPLICABLE}
+_WORST_FIRST = (Verdict.NOT_FULFILLED, Verdict.PARTLY, Verdict.FULFILLED, Verdict.NOT_APPLICABLE)
+
+
+def rank(ceiling: ResidualRisk | None) -> int:
+    """Order of ceilings, worst first: unacceptable, nothing to be said yet, acceptable, negligible.
+
+    >>> rank(None) < rank(ResidualRisk.ACCEPTABLE)
+    True
+    """
+    return _RISKS.index(ceiling)
+
+
+def judge_assessment(facts: Facts) -> tuple[DimensionState, ...]:
     """The state of every part of the catalog, the AI profile and the final judgement included.
 
     Args:
-        catalog: The requirements.
-        configuration: Protection needs.
-        answers: Answers by requirement id.
-        runs: Current results by check id.
+        facts: All that is judged on.
 
     Returns:
         One state a dimension, in the catalog's order.
     """
-    return tuple(_dimension(head, catalog, configuration, answers, runs) for head in catalog.head.dimensions)
+    return tuple(_dimension(head, facts) for head in facts.scope.catalog.head.dimensions)
 
 
-def _dimension(
-    head: DimensionHead,
-    catalog: Catalog,
-    configuration: Configuration,
-    answers: Mapping[str, Answer],
-    runs: Mapping[str, CheckRun],
-) -> DimensionState:
-    areas = tuple(_area(area.id, catalog.by_area[area.id], answers, runs) for area in head.areas)
-    requirements = [requirement for area in head.areas for requirement in catalog.by_area[area.id]]
-    states = [state for area in areas for state in area.requirements]
+# --- one requirement -------------------------------------------------------------------------------------------------
+
+
+def _requirement(requirement: Requirement, facts: Facts) -> RequirementState:
+    answer, audit = facts.scope.answers.get(requirement.id), facts.audits.get(requirement.id)
+    applicability = facts.scope.of(requirement)
+    bound = {check: run.outcome.status for check, run in facts.runs.items() if requirement.id in run.requirements}
+    said = Verdict(answer.value) if answer else Verdict.NOT_ASSESSED
+    found = Verdict(audit.value) if audit else Verdict.NOT_ASSESSED
+    failing = tuple(check for check, status in bound.items() if status is Status.FAIL)
+    return RequirementState(
+        id=requirement.id,
+        applies=applicability.applies,
+        because=applicability.because,
+        self_verdict=said,
+        auditor_verdict=found,
+        standing=_worse(said, found),
+        assurance=audit.assurance if audit else Assurance.SELF_DECLARED,
+        outdated=audit is not None and _is_outdated(audit, answer),
+        checks=bound,
+        contradictions=failing if {said, found} & _CLAIMS else (),
+        evidence=_evidence(requirement, answer, facts),
+    )
+
+
+def _is_outdated(audit: Audit, answer: Answer | None) -> bool:
+    """Whether the answer is another one than the auditor judged, or was given only afterwards."""
+    if audit.answer_at is None:
+        return answer is not None and answer.at > audit.at
+    return answer is None or answer.at != audit.answer_at
+
+
+def _worse(said: Verdict, found: Verdict) -> Verdict:
+    """What counts upward: an auditor may lower what a developer says of himself, and raise nothing unseen by him."""
+    stated = [verdict for verdict in (said, found) if verdict is not Verdict.NOT_ASSESSED]
+    return min(stated, key=_WORST_FIRST.index) if stated else Verdict.NOT_ASSESSED
+
+
+def _evidence(requirement: Requirement, answer: Answer | None, facts: Facts) -> EvidenceState:
+    attached = attached_evidence(requirement.id, facts.scope)
+    aged = []
+    for item in attached:
+        limits = [
+            expected.max_age_days
+            for expected in requirement.evidence
+            if expected.max_age_days and (item.document is None or expected.document == item.document)
+        ]
+        since = item.collected or (answer.at.date() if answer else facts.today)
+        if limits and facts.today != date.max and (facts.today - since).days > min(limits):
+            aged.append(item.name)
+    claims = answer is not None and Verdict(answer.value) in {Verdict.FULFILLED, Verdict.PARTLY}
+    return EvidenceState(attached=len(attached), aged=tuple(aged), expected=claims and not attached)
+
+
+def attached_evidence(requirement: str, scope: Scope) -> tuple[EvidenceRef, ...]:
+    """Evidence of an answer, and of the one it says it is the same as."""
+    answer = scope.answers.get(requirement)
+    if answer is None:
+        return ()
+    other = scope.answers.get(answer.same_as) if answer.same_as else None
+    shared = other.evidence if other else ()
+    return tuple({(item.sha256, item.name): item for item in (*answer.evidence, *shared)}.values())
+
+
+def _contradictions(states: Sequence[RequirementState], facts: Facts) -> tuple[Contradiction, ...]:
+    found = []
+    for state in states:
+        for check in state.contradictions:
+            for auditor, by, verdict in _claims(state, facts):
+                found.append(
+                    Contradiction(
+                        requirement=state.id,
+                        check=check,
+                        slot=Slot(by=by, auditor=auditor),
+                        sentence=_(
+                            "{by} answered {requirement} “{verdict}”, but {check} measured: {sentence}",
+                            by=by,
+                            requirement=state.id,
+                            verdict=_(verdict.value.replace("_", " ")),
+                            check=check,
+                            sentence=told(facts.runs[check]),
+                        ),
+                    )
+                )
+    return tuple(found)
+
+
+def _claims(state: RequirementState, facts: Facts) -> list[tuple[bool, str, Verdict]]:
+    """Who claims that a requirement is met or does not concern the system."""
+    found = []
+    if state.self_verdict in _CLAIMS:
+        found.append((False, facts.scope.answers[state.id].by, state.self_verdict))
+    if state.auditor_verdict in _CLAIMS:
+        found.append((True, facts.audits[state.id].by, state.auditor_verdict))
+    return found
+
+
+# --- one area --------------------------------------------------------------------------------------------------------
+
+
+def _area(head: AreaHead, facts: Facts) -> AreaState:
+    requirements = facts.scope.catalog.by_area[head.id]
+    states = tuple(_requirement(requirement, facts) for requirement in requirements)
+    concerned = [state for state in states if state.applies]
+    unanswered = tuple(state.id for state in concerned if state.standing is Verdict.NOT_ASSESSED)
+    deviations = tuple(state.id for state in states if _deviates(state))
+    criteria = {item.id for item in requirements if item.aspect is Aspect.CRITERION}
+    return AreaState(
+        id=head.id,
+        requirements=states,
+        open=unanswered,
+        deviations=deviations,
+        unmet=tuple(name for name in deviations if name in criteria),
+        sentence=_area_sentence(len(concerned), len(unanswered), len(deviations)),
+    )
+
+
+def _deviates(state: RequirementState) -> bool:
+    stated = state.applies and state.standing in {Verdict.PARTLY, Verdict.NOT_FULFILLED}
+    return stated or Status.FAIL in state.checks.values()
+
+
+def _area_sentence(total: int, unanswered: int, deviations: int) -> str:
+    if not total and not deviations:
+        return _("does not concern this system")
+    if total and unanswered == total:
+        return _("not assessed") if not deviations else _("not answered, {n} failed by measurement", n=deviations)
+    found = plural("{n} deviation", "{n} deviations", deviations) if deviations else _("no deviation")
+    if unanswered:
+        return _("{found} so far, {n} of {total} requirements open", found=found, n=unanswered, total=total)
+    return found
+
+
+# --- one dimension ---------------------------------------------------------------------------------------------------
+
+
+def _dimension(head: DimensionHead, facts: Facts) -> DimensionState:
+    configuration, catalog = facts.scope.configuration, facts.scope.catalog
+    areas = tuple(_area(area, facts) for area in head.areas)
+    by_id = {state.id: state for area in areas for state in area.requirements}
+    states = tuple(by_id.values())
+    concerned = [state for state in states if state.applies]
     need = configuration.protection_needs.of(head.id)
     skipped = need is not None and need.level is Level.LOW
-    contradictions = tuple(
-        Contradiction(requirement=state.id, check=check, sentence=_contradiction(state.id, check, answers, runs))
-        for state in states
-        for check in state.contradictions
-    )
-    concerned = {check for state in states for check in state.checks}
-    unclear = [
-        check
-        for check in sorted(concerned)
-        if runs[check].outcome.status in _UNCLEAR or not judged_against(runs[check], configuration.targets.get(check))
+    contradictions = _contradictions(states, facts)
+    checks = {check for state in states for check in state.checks}
+    decisive = {
+        item.id
+        for area in head.areas
+        for item in catalog.by_area[area.id]
+        if item.aspect in {Aspect.CRITERION, Aspect.OVERALL}
+    }
+    ceiling, why = _ceiling(head, areas, contradictions, _unclear(checks, facts), decisive)
+    wanted = [
+        by_id[item.id]
+        for area in head.areas
+        for item in catalog.by_area[area.id]
+        if item.wants_test and Kind.TEST not in item.conditional and by_id[item.id].applies
     ]
-    ceiling, why = _ceiling(head, catalog, areas, contradictions, unclear)
-    wanted = [item for item in requirements if item.wants_test and Kind.TEST not in item.conditional]
-    measured = {state.id for state in states if set(state.checks.values()) & _MEASURED}
-    summary = answers.get(f"{head.id}-S")
+    claimed = [state for state in concerned if state.evidence.attached or state.evidence.expected]
+    rating = _rating(head, facts, None if skipped else ceiling)
+    high = need is not None and need.level is Level.HIGH and head.is_dimension
+    summary = facts.scope.answers.get(f"{head.id}-S")
+    stated = summary.replies.get("residual_risk") if summary else None
     return DimensionState(
         id=head.id,
         title=head.title,
@@ -166,104 +429,141 @@ def _dimension(
         need_because=need.because if need else "",
         skipped=skipped,
         areas=areas,
-        answered=sum(state.self_verdict is not Verdict.NOT_ASSESSED for state in states),
-        total=len(states),
+        answered=sum(state.self_verdict is not Verdict.NOT_ASSESSED for state in concerned),
+        audited=sum(state.auditor_verdict is not Verdict.NOT_ASSESSED for state in concerned),
+        total=len(concerned),
+        left_out=len(states) - len(concerned),
         tests_wanted=len(wanted),
-        tests_measured=sum(requirement.id in measured for requirement in wanted),
-        statuses=dict(sorted(Counter(runs[check].outcome.status for check in concerned).items())),
+        tests_measured=sum(bool(set(state.checks.values()) & _MEASURED) for state in wanted),
+        evidence_wanted=len(claimed),
+        evidence_attached=sum(bool(state.evidence.attached) for state in claimed),
+        evidence_aged=sum(bool(state.evidence.aged) for state in claimed),
+        statuses=dict(sorted(Counter(facts.runs[check].outcome.status for check in checks).items())),
         contradictions=contradictions,
         ceiling=None if skipped else ceiling,
-        ceiling_because="the protection need is low, so this dimension is not assessed" if skipped else why,
-        stated=summary.replies.get("residual_risk") if summary else None,
+        ceiling_because=_("the protection need is low, so this dimension is not assessed") if skipped else why,
+        stated=str(stated) if stated else None,
+        rating=rating,
+        second_wanted=high and rating is not None and not rating.second,
+        trade_offs={name: item for name, item in facts.summary.trade_offs.items() if item.between[0] == head.id},
     )
 
 
-_UNCLEAR = {Status.INCONCLUSIVE, Status.ERROR}
-_MEASURED = {Status.PASS, Status.FAIL, Status.INCONCLUSIVE, Status.MEASURED}
-
-
-def _area(
-    area: str, requirements: tuple[Requirement, ...], answers: Mapping[str, Answer], runs: Mapping[str, CheckRun]
-) -> AreaState:
-    states = tuple(_requirement(requirement, answers, runs) for requirement in requirements)
-    unanswered = tuple(state.id for state in states if state.self_verdict is Verdict.NOT_ASSESSED)
-    deviations = tuple(
-        state.id
-        for state in states
-        if state.self_verdict in {Verdict.PARTLY, Verdict.NOT_FULFILLED} or Status.FAIL in state.checks.values()
-    )
-    return AreaState(
-        id=area,
-        requirements=states,
-        open=unanswered,
-        deviations=deviations,
-        sentence=_area_sentence(len(states), len(unanswered), len(deviations)),
-    )
-
-
-def _area_sentence(total: int, unanswered: int, deviations: int) -> str:
-    if unanswered == total:
-        return "not assessed" if not deviations else f"not answered, {deviations} failed by measurement"
-    found = f"{deviations} deviation{'s' if deviations != 1 else ''}" if deviations else "no deviation"
-    if unanswered:
-        return f"{found} so far, {unanswered} of {total} requirements open"
-    return found
-
-
-def _requirement(
-    requirement: Requirement, answers: Mapping[str, Answer], runs: Mapping[str, CheckRun]
-) -> RequirementState:
-    answer = answers.get(requirement.id)
-    bound = {check: run.outcome.status for check, run in runs.items() if requirement.id in run.requirements}
-    verdict = answer.value if answer else Verdict.NOT_ASSESSED
-    failing = tuple(check for check, status in bound.items() if status is Status.FAIL)
-    return RequirementState(
-        id=requirement.id,
-        self_verdict=Verdict(verdict),
-        checks=bound,
-        contradictions=failing if verdict is Verdict.FULFILLED else (),
-    )
-
-
-def _contradiction(requirement: str, check: str, answers: Mapping[str, Answer], runs: Mapping[str, CheckRun]) -> str:
-    answer = answers[requirement]
-    return f"{answer.by} answered {requirement} “fulfilled”, but {check} measured: {runs[check].outcome.sentence}"
+def _unclear(checks: set[str], facts: Facts) -> list[str]:
+    targets = facts.scope.configuration.targets
+    return [
+        check
+        for check in sorted(checks)
+        if facts.runs[check].outcome.status in _UNCLEAR or not judged_against(facts.runs[check], targets.get(check))
+    ]
 
 
 def _ceiling(
     head: DimensionHead,
-    catalog: Catalog,
     areas: tuple[AreaState, ...],
     contradictions: tuple[Contradiction, ...],
     unclear: list[str],
+    criteria: set[str],
 ) -> tuple[ResidualRisk | None, str]:
     """The best residual risk a person may state. The catalog lets deviations be acceptable, never invisible."""
     if not head.is_dimension:
-        return None, "not rated: profile and final judgement carry no residual risk of their own"
+        return None, _("not rated: profile and final judgement carry no residual risk of their own")
     if contradictions:
-        return (
-            ResidualRisk.UNACCEPTABLE,
-            f"{_count(contradictions, 'contradiction')} between answers and measurements must be settled first",
+        return ResidualRisk.UNACCEPTABLE, plural(
+            "{n} contradiction between statements and measurements must be settled first",
+            "{n} contradictions between statements and measurements must be settled first",
+            len(contradictions),
         )
     risk_areas = [state for state, area in zip(areas, head.areas, strict=True) if area.kind is AreaKind.RISK]
-    criteria = {item.id for item in catalog.requirements if item.aspect in {Aspect.CRITERION, Aspect.OVERALL}}
-    missing = [name for area in risk_areas for name in area.open if name in criteria]
-    if missing:
-        return (
-            None,
-            f"{_count(missing, 'criterion', 'criteria')} and overall assessments are unanswered, {missing[0]} first",
+    unanswered = [name for area in risk_areas for name in area.open]
+    decisive = [name for name in unanswered if name in criteria]
+    if decisive:
+        return None, plural(
+            "{n} criterion or overall assessment is unanswered: {first}",
+            "{n} criteria and overall assessments are unanswered, {first} first",
+            len(decisive),
+            first=decisive[0],
         )
     deviations = [name for area in risk_areas for name in area.deviations]
-    unanswered = [name for area in risk_areas for name in area.open]
-    if deviations or unclear or unanswered:
-        found = [
-            _count(deviations, "deviation") if deviations else "",
-            f"{_count(unclear, 'check')} without a clear result" if unclear else "",
-            f"{_count(unanswered, 'measure')} unanswered" if unanswered else "",
-        ]
+    outdated = [state.id for area in areas for state in area.requirements if state.outdated and state.applies]
+    found = [
+        plural("{n} deviation", "{n} deviations", len(deviations)) if deviations else "",
+        plural("{n} check without a clear result", "{n} checks without a clear result", len(unclear))
+        if unclear
+        else "",
+        plural("{n} measure unanswered", "{n} measures unanswered", len(unanswered)) if unanswered else "",
+        plural("{n} answer changed after its audit", "{n} answers changed after their audit", len(outdated))
+        if outdated
+        else "",
+    ]
+    if any(found):
         return ResidualRisk.ACCEPTABLE, ", ".join(text for text in found if text)
-    return ResidualRisk.NEGLIGIBLE, "every requirement is answered and nothing deviates"
+    return ResidualRisk.NEGLIGIBLE, _("every requirement is answered and nothing deviates")
 
 
-def _count(items: tuple[object, ...] | list[str], word: str, plural: str | None = None) -> str:
-    return f"{len(items)} {word if len(items) == 1 else plural or word + 's'}"
+def _rating(head: DimensionHead, facts: Facts, ceiling: ResidualRisk | None) -> Rating | None:
+    """The auditor's rating, else the developer's, and whether it stands under the ceiling."""
+    if not head.is_dimension:
+        return None
+    rated = facts.summary.dimensions.get(head.id)
+    if rated is not None:
+        risk, by, second, auditor = rated.residual_risk, rated.by, rated.second.by if rated.second else "", True
+    else:
+        answer = facts.scope.answers.get(f"{head.id}-S")
+        said = answer.replies.get("residual_risk") if answer else None
+        if answer is None or said not in set(ResidualRisk):
+            return None
+        risk, by, second, auditor = ResidualRisk(str(said)), answer.by, "", False
+    fault = ""
+    if rank(risk) > rank(ceiling):
+        best = _(ceiling.value) if ceiling else _("nothing")
+        fault = _("stated better than the {best} that the findings allow", best=best)
+    return Rating(risk=risk, by=by, auditor=auditor, second=second, fault=fault)
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def judge_overall(states: Sequence[DimensionState], facts: Facts) -> OverallState:
+    """What the final statement on trustworthiness may at best be.
+
+    "No" where a dimension is unacceptable and no named person accepted a trade-off for it, or where a contradiction is
+    open. Nothing while a dimension is unrated. "With conditions" where a risk is only acceptable, a trade-off was made
+    or a second person has not agreed. "Yes" else.
+
+    Args:
+        states: Of all dimensions.
+        facts: All that is judged on.
+
+    Returns:
+        The best conclusion, and whether the stated one stands.
+    """
+    heads = {head.id: head for head in facts.scope.catalog.head.dimensions}
+    rated = [state for state in states if heads[state.id].is_dimension and not state.skipped]
+    nothing, conditions = [], []
+    no = [_("{dimension}: a contradiction is open", dimension=state.title) for state in states if state.contradictions]
+    for state in rated:
+        values = {"dimension": state.title}
+        if state.contradictions:
+            continue
+        if state.rating is None:
+            nothing.append(_("{dimension}: nobody rated the residual risk", **values))
+        elif state.rating.fault:
+            nothing.append(f"{state.title}: {state.rating.fault}")
+        elif state.rating.risk is ResidualRisk.UNACCEPTABLE:
+            if state.trade_offs:
+                conditions.append(_("{dimension}: unacceptable, accepted as a trade-off", **values))
+            else:
+                no.append(_("{dimension}: residual risk unacceptable, and no trade-off accepts it", **values))
+        elif state.second_wanted:
+            conditions.append(_("{dimension}: the need is high and a second person has not agreed", **values))
+        elif state.rating.risk is ResidualRisk.ACCEPTABLE or state.trade_offs:
+            conditions.append(_("{dimension}: residual risk acceptable, not negligible", **values))
+    undecided = [state.title for state in states if heads[state.id].is_dimension and state.need is None]
+    nothing += [_("{dimension}: its protection need is undecided", dimension=title) for title in undecided]
+    allowed = "no" if no else None if nothing else "with conditions" if conditions else "yes"
+    stated = facts.summary.conclusion.trustworthy if facts.summary.conclusion else None
+    fault = ""
+    if stated is not None and CONCLUSIONS.index(stated) > (CONCLUSIONS.index(allowed) if allowed else 0):
+        fault = _("stated better than the findings allow")
+    return OverallState(allowed=allowed, because=(*no, *nothing, *conditions), stated=stated, fault=fault)

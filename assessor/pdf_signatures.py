@@ -271,7 +271,7 @@ def _when(signature: EmbeddedPdfSignature) -> str:
     moment = signature.self_reported_timestamp
     if moment is None:
         return "The signature claims no time."
-    return f"Signed on {moment:%Y-%m-%d at %H:%M:%S %Z}: claimed by the signer's clock, no timestamp."
+    return f"Signed on {moment:%Y-%m-%d} at {moment:%H:%M:%S %Z}: claimed by the signer's clock, no timestamp."
 
 
 def _trust(signature: EmbeddedPdfSignature, roots: list[Certificate], moment: datetime) -> tuple[Status, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +16,28 @@ from assessor.canonical import canonical_json, sha256_hex
 from assessor.contract import Params
 from assessor.errors import ConfigurationError, IntegrityError, UsageError, nearest
 from assessor.folder import Folder
-from assessor.model import Answer, Answers, Catalog, CheckRun, Configuration, EvidenceRef
+from assessor.model import (
+    Answer,
+    Answers,
+    Audit,
+    Audits,
+    AuditSummary,
+    Catalog,
+    CheckRun,
+    Configuration,
+    EvidenceRef,
+    Known,
+    KnownFacts,
+    Reply,
+    Requirement,
+    Role,
+)
+from assessor.replies import normalised, param_fault, reply_fault
 
 CONFIGURATION = "assessor.yaml"
 INDEX = "results/index.json"
+SUMMARY = "audit/summary.yaml"
+KNOWN = "prefill.yaml"
 
 ParamsModel = TypeVar("ParamsModel", bound=Params)
 
@@ -164,29 +182,73 @@ class Project(Folder):
         """
         found: dict[str, Answer] = {}
         for path in sorted((self.folder / "answers").glob("*.yaml")):
-            found |= self._answers_of(path, catalog)
-        order = {requirement.id: position for position, requirement in enumerate(catalog.requirements)}
-        return dict(sorted(found.items(), key=lambda item: order[item[0]]))
+            document = yamlfile.read(path, f"answers/{path.name}")
+            if document.data is None:
+                continue
+            for name, answer in yamlfile.validate(document, Answers).root.items():
+                requirement, where = self._placed(document, name, path.stem, catalog)
+                found[name] = checked_answer(requirement, answer, catalog, where)
+        return _in_order(found, catalog)
 
-    def _answers_of(self, path: Path, catalog: Catalog) -> dict[str, Answer]:
-        document = yamlfile.read(path, f"answers/{path.name}")
-        if document.data is None:
-            return {}
-        answers = yamlfile.validate(document, Answers).root
-        for name, answer in answers.items():
-            where = f"{document.name}:{document.lines[(name,)]} {name}"
-            requirement = catalog.by_id.get(name)
-            if requirement is None:
-                raise ConfigurationError(f"{where}: no requirement '{name}'{nearest(name, catalog.by_id)}")
-            if requirement.id != name:
-                raise ConfigurationError(f"{where}: this requirement is called '{requirement.id}' here; use that name")
-            if requirement.area != path.stem:
-                raise ConfigurationError(f"{where}: belongs into answers/{requirement.area}.yaml")
-            for question in answer.replies:
-                if requirement.question(question) is None:
-                    known = [known.id for known in requirement.questions]
-                    raise ConfigurationError(f"{where} replies: no question '{question}'; known: {', '.join(known)}")
-        return dict(answers)
+    def audits(self, catalog: Catalog) -> dict[str, Audit]:
+        """The auditor's verdicts by requirement id, in the catalog's order.
+
+        Args:
+            catalog: Its ids are the only ones that may be judged.
+
+        Returns:
+            The verdicts.
+
+        Raises:
+            ConfigurationError: A file has faults or judges something the catalog does not have.
+        """
+        found: dict[str, Audit] = {}
+        for path in sorted((self.folder / "audit").glob("*.yaml")):
+            document = yamlfile.read(path, f"audit/{path.name}")
+            if document.data is None or path.name == Path(SUMMARY).name:
+                continue
+            for name, audit in yamlfile.validate(document, Audits).root.items():
+                requirement, where = self._placed(document, name, path.stem, catalog)
+                if stray := set(audit.objectives) - {objective.id for objective in requirement.objectives}:
+                    raise ConfigurationError(f"{where} objectives: no objective '{min(stray)}'")
+                replies = checked_replies(requirement, audit.replies, where, Role.AUDITOR)
+                found[name] = audit.model_copy(update={"replies": replies})
+        return _in_order(found, catalog)
+
+    def audit_summary(self) -> AuditSummary:
+        """The auditor's ratings, trade-offs and conclusion.
+
+        Raises:
+            ConfigurationError: The file has faults.
+        """
+        path = self.folder / SUMMARY
+        document = yamlfile.read(path, SUMMARY) if path.is_file() else None
+        return (
+            AuditSummary() if document is None or document.data is None else yamlfile.validate(document, AuditSummary)
+        )
+
+    def known(self) -> dict[str, tuple[Known, ...]]:
+        """What was found in model cards, bills of materials and the repository, by key.
+
+        Raises:
+            ConfigurationError: The file has faults.
+        """
+        path = self.folder / KNOWN
+        document = yamlfile.read(path, KNOWN) if path.is_file() else None
+        return {} if document is None or document.data is None else dict(yamlfile.validate(document, KnownFacts).root)
+
+    def _placed(self, document: yamlfile.Document, name: str, area: str, catalog: Catalog) -> tuple[Requirement, str]:
+        """The requirement that an entry names, and where the entry stands."""
+        where = f"{document.name}:{document.lines[(name,)]} {name}"
+        requirement = catalog.by_id.get(name)
+        if requirement is None:
+            raise ConfigurationError(f"{where}: no requirement '{name}'{nearest(name, catalog.by_id)}")
+        if requirement.id != name:
+            raise ConfigurationError(f"{where}: this requirement is called '{requirement.id}' here; use that name")
+        if requirement.area != area:
+            folder = document.name.partition("/")[0]
+            raise ConfigurationError(f"{where}: belongs into {folder}/{requirement.area}.yaml")
+        return requirement, where
 
     def runs(self) -> dict[str, CheckRun]:
         """The current result of every check that has one, by check id.
@@ -225,7 +287,15 @@ class Project(Folder):
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def save_answer(self, requirement: str, area: str, answer: Answer, *, evidence: Mapping[str, bytes]) -> None:
+    def save_answer(
+        self,
+        requirement: str,
+        area: str,
+        answer: Answer,
+        *,
+        evidence: Mapping[str, bytes],
+        settings: Sequence[tuple[str, str, Any]] = (),
+    ) -> None:
         """Write one answer, with new evidence files, leaving the rest of its file as it is.
 
         Args:
@@ -233,16 +303,71 @@ class Project(Folder):
             area: Its area.
             answer: The answer.
             evidence: Content by name of the files to add.
+            settings: Section, key and value of what it decides in assessor.yaml: targets and protection needs.
+
+        Raises:
+            ConfigurationError: assessor.yaml would not be valid with it; then nothing is written.
         """
-        name = f"answers/{area}.yaml"
         with self.lock():
-            path = self.folder / name
-            text = yamlfile.decoded(path.read_bytes(), name) if path.is_file() else ""
-            data = _plain_answer(answer)
-            files = {name: yamlfile.set_key(text, requirement, data, name).encode()}
+            files = self._with_entry(f"answers/{area}.yaml", requirement, _plain(answer))
+            if settings:
+                files[CONFIGURATION] = self._with_settings(settings)
             for file_name, content in evidence.items():
                 files[f"evidence/{sha256_hex(content)}/{file_name}"] = content
             self.commit(files, actor=answer.by, action=f"answer {requirement}", because=answer.because)
+
+    def save_audit(self, requirement: str, area: str, audit: Audit) -> None:
+        """Write the auditor's verdict on one requirement.
+
+        Args:
+            requirement: Requirement id.
+            area: Its area.
+            audit: The verdict.
+        """
+        with self.lock():
+            files = self._with_entry(f"audit/{area}.yaml", requirement, _plain(audit))
+            self.commit(files, actor=audit.by, action=f"audit {requirement}", because=audit.because)
+
+    def save_summary(self, summary: AuditSummary, *, actor: str, action: str, because: str) -> None:
+        """Write the auditor's ratings, trade-offs and conclusion.
+
+        Args:
+            summary: All of them.
+            actor: Who changed them.
+            action: What, for the ledger.
+            because: Why.
+        """
+        with self.lock():
+            path = self.folder / SUMMARY
+            text = yamlfile.decoded(path.read_bytes(), SUMMARY) if path.is_file() else ""
+            known = yamlfile.parse(text, SUMMARY).data or {}
+            for key, value in _plain(summary).items():
+                if known.get(key) != value:
+                    text = yamlfile.set_key(text, key, value, SUMMARY)
+            self.commit({SUMMARY: text.encode()}, actor=actor, action=action, because=because)
+
+    def save_known(self, known: Mapping[str, Sequence[Known]], *, actor: str, because: str) -> None:
+        """Write what was found in files, in place of what was found before.
+
+        Args:
+            known: Statements by key.
+            actor: Who looked.
+            because: Where.
+        """
+        data = {key: [item.model_dump(mode="json") for item in found] for key, found in known.items()}
+        self.commit({KNOWN: yamlfile.dump(data).encode()}, actor=actor, action="prefill", because=because)
+
+    def _with_entry(self, name: str, key: str, data: Mapping[str, Any]) -> dict[str, bytes]:
+        path = self.folder / name
+        text = yamlfile.decoded(path.read_bytes(), name) if path.is_file() else ""
+        return {name: yamlfile.set_key(text, key, data, name).encode()}
+
+    def _with_settings(self, settings: Sequence[tuple[str, str, Any]]) -> bytes:
+        text = yamlfile.decoded((self.folder / CONFIGURATION).read_bytes(), CONFIGURATION)
+        for section, key, value in settings:
+            text = yamlfile.set_entry(text, section, key, value, CONFIGURATION)
+        yamlfile.validate(yamlfile.parse(text, CONFIGURATION), Configuration)
+        return text.encode()
 
     def save_run(self, run: CheckRun, *, actor: str | None = None) -> str:
         """Write one result and make it the current one.
@@ -268,9 +393,9 @@ class Project(Folder):
         return run_id
 
 
-def evidence_ref(name: str, content: bytes) -> EvidenceRef:
+def evidence_ref(name: str, content: bytes, document: str | None = None, collected: date | None = None) -> EvidenceRef:
     """How an answer names a piece of evidence."""
-    return EvidenceRef(name=name, sha256=sha256_hex(content))
+    return EvidenceRef(name=name, sha256=sha256_hex(content), document=document, collected=collected)
 
 
 def current_user() -> str:
@@ -286,7 +411,73 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _plain_answer(answer: Answer) -> dict[str, JsonValue]:
+def _plain(entry: Answer | Audit | AuditSummary) -> dict[str, JsonValue]:
     """As a person would write it: no empty members, time as YAML's own."""
-    data: dict[str, Any] = answer.model_dump(mode="json", exclude_defaults=True)
+    data: dict[str, Any] = entry.model_dump(mode="json", exclude_defaults=True)
     return data
+
+
+_Entry = TypeVar("_Entry", Answer, Audit)
+
+
+def _in_order(found: dict[str, _Entry], catalog: Catalog) -> dict[str, _Entry]:
+    order = {requirement.id: position for position, requirement in enumerate(catalog.requirements)}
+    return dict(sorted(found.items(), key=lambda item: order[item[0]]))
+
+
+def checked_answer(requirement: Requirement, answer: Answer, catalog: Catalog, where: str) -> Answer:
+    """An answer whose parts belong to its requirement, its replies in their one form.
+
+    Args:
+        requirement: What is answered.
+        answer: The answer.
+        catalog: Which requirements there are.
+        where: Where the answer stands, for messages.
+
+    Returns:
+        The answer.
+
+    Raises:
+        ConfigurationError: A part does not belong to the requirement or does not fit.
+    """
+    replies = checked_replies(requirement, answer.replies, where, Role.DEVELOPER)
+    for name, value in answer.params.items():
+        param = requirement.param(name)
+        if param is None:
+            known = ", ".join(param.id for param in requirement.params) or "none"
+            raise ConfigurationError(f"{where} params: no param '{name}'; known: {known}")
+        if fault := param_fault(param, value.value):
+            raise ConfigurationError(f"{where} params.{name}: {fault}")
+    if answer.same_as and answer.same_as not in catalog.by_id:
+        hint = nearest(answer.same_as, catalog.by_id)
+        raise ConfigurationError(f"{where} same_as: no requirement '{answer.same_as}'{hint}")
+    if answer.same_as == requirement.id:
+        raise ConfigurationError(f"{where} same_as: found the requirement itself, wanted another one")
+    return answer.model_copy(update={"replies": replies})
+
+
+def checked_replies(requirement: Requirement, replies: Mapping[str, Reply], where: str, role: Role) -> dict[str, Reply]:
+    """Replies in their one form.
+
+    Args:
+        requirement: What is replied to.
+        replies: By question id.
+        where: Where they stand, for messages.
+        role: Whose they are.
+
+    Returns:
+        The replies.
+
+    Raises:
+        ConfigurationError: One does not belong to the requirement or its slot, or does not fit its question.
+    """
+    checked = {}
+    for name, reply in replies.items():
+        question = requirement.question(name)
+        if question is None or question.role is not role:
+            known = ", ".join(item.id for item in requirement.questions if item.role is role) or "none"
+            raise ConfigurationError(f"{where} replies: no question '{name}'; known: {known}")
+        if fault := reply_fault(question, reply):
+            raise ConfigurationError(f"{where} replies.{name}: {fault}")
+        checked[name] = normalised(question, reply)
+    return checked

@@ -16,6 +16,7 @@ from assessor.assessment import Assessment
 from assessor.canonical import canonical_json
 from assessor.contract import Check
 from assessor.errors import MissingExtra, UsageError
+from assessor.messages import _
 from assessor.report_content import ATTACHMENT, report_content
 
 FONTS = (
@@ -117,8 +118,10 @@ def _render(
     environment = ImmutableSandboxedEnvironment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.globals["_"] = _
     context = report_content(record, assessment, checks)
     style = (files("assessor.templates") / "report" / "report.css").read_text("utf-8")
+    style = style.replace("@PAGE@", _("page")).replace("@OF@", _("of"))
     try:
         return environment.get_template("report.html.j2").render(
             **context,

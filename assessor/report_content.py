@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +11,23 @@ from assessor.assessment import Assessment
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.charts import NARROW, plot_svg, target_line
 from assessor.contract import Check, Result
-from assessor.judgement import AreaState, DimensionState, RequirementState
-from assessor.model import DIMENSION_NAMES, Answer, CheckRun, Requirement, Status, Verdict
-from assessor.verdicts import shown, shown_interval
+from assessor.judgement import AreaState, DimensionState, RequirementState, attached_evidence
+from assessor.messages import SOURCE, _, day, is_retold, language, localised_digits, retold
+from assessor.model import (
+    DIMENSION_NAMES,
+    Answer,
+    Assurance,
+    Audit,
+    CheckRun,
+    EvidenceRef,
+    QuestionType,
+    Reply,
+    Requirement,
+    Status,
+    Verdict,
+)
+from assessor.replies import cells, label, shown_param, shown_reply
+from assessor.verdicts import shown, shown_interval, told
 
 ATTACHMENT = "assessment.json"
 WORDS = {
@@ -28,6 +42,13 @@ WORDS = {
     Verdict.NOT_FULFILLED: "Not fulfilled",
     Verdict.NOT_ASSESSED: "Not assessed",
 }
+ASSURANCE = {
+    Assurance.SELF_DECLARED: "self-declared",
+    Assurance.DOCUMENT_REVIEWED: "documents reviewed",
+    Assurance.RE_PERFORMED: "measured again",
+}
+TOLD_COLUMNS = frozenset({"metric", "part", "rate", "split", "status"})
+"""Columns of tables whose cells hold words of the checks; other columns may hold names of classes and groups."""
 LOUDEST_FIRST = (Status.FAIL, Status.ERROR, Status.INCONCLUSIVE, Status.PASS, Status.MEASURED, Status.NOT_APPLICABLE)
 
 
@@ -47,6 +68,7 @@ def report_content(record: dict[str, Any], assessment: Assessment, checks: Mappi
     dimensions = [_dimension(state, assessment, cards) for state in assessment.states]
     placed = {name for dimension in dimensions for area in dimension["areas"] for name in area["cards"]}
     return {
+        "language": language(),
         "report_id": f"AR-{digest[:12].upper()}",
         "digest": digest,
         "attachment": ATTACHMENT,
@@ -58,6 +80,11 @@ def report_content(record: dict[str, Any], assessment: Assessment, checks: Mappi
         "profile": _profile(record["configuration"]["system"]),
         "target": _target(record["configuration"]["target"]),
         "contradictions": [found.model_dump() for found in assessment.contradictions],
+        "disagreements": _disagreements(assessment),
+        "overall": _overall(assessment),
+        "audit": _audited(assessment),
+        "trade_offs": _trade_offs(assessment),
+        "left_out": _left_out(assessment),
         "failures": _outcomes(assessment, Status.FAIL),
         "unclear": _outcomes(assessment, Status.INCONCLUSIVE, Status.ERROR),
         "outdated": list(assessment.outdated),
@@ -74,21 +101,107 @@ def report_content(record: dict[str, Any], assessment: Assessment, checks: Mappi
 
 
 def _day(text: str) -> str:
-    return datetime.fromisoformat(text).strftime("%-d %B %Y")
+    moment = datetime.fromisoformat(text)
+    return day(moment) if language() != "en" else moment.strftime("%-d %B %Y")
 
 
 def _outcomes(assessment: Assessment, *statuses: Status) -> list[dict[str, str]]:
     return [
-        {"check": name, "title": run.title, "sentence": run.outcome.sentence, "status": run.outcome.status.value}
+        {"check": name, "title": retold(run.title), "sentence": told(run), "status": run.outcome.status.value}
         for name, run in assessment.runs.items()
         if run.outcome.status in statuses
     ]
 
 
-def _profile(system: Mapping[str, Any]) -> list[dict[str, str]]:
-    labels = {"assessed_by": "Assessed by", "ai_act": "EU AI Act"}
+def _disagreements(assessment: Assessment) -> list[dict[str, str]]:
+    """Requirements that developer and auditor see differently."""
+    by_id = assessment.catalog.by_id
     return [
-        {"label": labels.get(key, key.replace("_", " ").capitalize()), "value": _in_words(value)}
+        {
+            "id": state.id,
+            "title": by_id[state.id].title,
+            "self": _word(state.self_verdict),
+            "self_mark": state.self_verdict.value,
+            "auditor": _word(state.auditor_verdict),
+            "auditor_mark": state.auditor_verdict.value,
+            "deviation": assessment.audits[state.id].deviation,
+        }
+        for dimension in assessment.states
+        for area in dimension.areas
+        for state in area.requirements
+        if state.disagree
+    ]
+
+
+def _word(status: Status | Verdict) -> str:
+    return _("Not applicable") if status is Verdict.NOT_APPLICABLE else _(WORDS[status])
+
+
+def _overall(assessment: Assessment) -> dict[str, Any]:
+    found, conclusion = assessment.overall, assessment.summary.conclusion
+    return {
+        "allowed": _(found.allowed) if found.allowed else None,
+        "because": list(found.because),
+        "stated": _(found.stated) if found.stated else None,
+        "mark": {"yes": "negligible", "with conditions": "acceptable", "no": "unacceptable"}.get(
+            found.stated or "", "none"
+        ),
+        "fault": found.fault,
+        "statement": {**conclusion.model_dump(), "at": day(conclusion.at)} if conclusion else None,
+    }
+
+
+def _audited(assessment: Assessment) -> dict[str, Any]:
+    """Who audited how much, and how, in one line."""
+    applying = sum(state.total for state in assessment.states)
+    people = sorted({audit.by for audit in assessment.audits.values()})
+    counts = {
+        level: sum(audit.assurance is level for audit in assessment.audits.values()) for level in reversed(Assurance)
+    }
+    return {
+        "count": len(assessment.audits),
+        "total": applying,
+        "people": people,
+        "levels": ", ".join(f"{counts[level]} {_(ASSURANCE[level])}" for level in counts if counts[level]),
+    }
+
+
+def _trade_offs(assessment: Assessment) -> list[dict[str, str]]:
+    titles = {head.id: head.title for head in assessment.catalog.head.dimensions}
+    return [
+        {
+            "id": name,
+            "gives": titles.get(item.between[0], item.between[0]),
+            "gains": ", ".join(titles.get(code, code) for code in item.between[1:]),
+            "what": item.what,
+            "because": item.because,
+            "by": item.accepted_by,
+            "at": day(item.at),
+        }
+        for name, item in assessment.summary.trade_offs.items()
+    ]
+
+
+def _left_out(assessment: Assessment) -> list[dict[str, str]]:
+    """Statement of applicability: what is left out, by reason; a dimension of low need as a whole."""
+    found = []
+    for dimension in assessment.states:
+        by_reason: dict[str, list[str]] = {}
+        for area in dimension.areas:
+            for state in area.requirements:
+                if not state.applies:
+                    by_reason.setdefault(state.because, []).append(state.id)
+        for because, ids in by_reason.items():
+            whole = dimension.skipped and len(by_reason) == 1
+            text = _("all {n} but the protection need itself", n=len(ids)) if whole else ", ".join(ids)
+            found.append({"dimension": dimension.title, "because": because, "ids": text})
+    return found
+
+
+def _profile(system: Mapping[str, Any]) -> list[dict[str, str]]:
+    labels = {"assessed_by": _("Assessed by"), "ai_act": _("EU AI Act")}
+    return [
+        {"label": labels.get(key) or _(key.replace("_", " ").capitalize()), "value": _in_words(value)}
         for key, value in system.items()
         if value not in ("", None)
     ]
@@ -105,9 +218,14 @@ def _in_words(value: Any) -> str:
 def _target(target: Mapping[str, Any] | None) -> list[dict[str, str]]:
     if target is None:
         return []
-    rows = {"Task": target["task"], "Model": target["model"], "Data": target["data"], "Device": target["device"]}
+    rows = {
+        _("Task"): _(target["task"]),
+        _("Model"): target["model"],
+        _("Data"): target["data"],
+        _("Device"): target["device"],
+    }
     if target["classes"]:
-        rows["Classes"] = target["classes"]
+        rows[_("Classes")] = target["classes"]
     return [{"label": label, "value": _in_words(_without_empty(value))} for label, value in rows.items()]
 
 
@@ -125,25 +243,24 @@ def _card(run: CheckRun, check: Check | None) -> dict[str, Any]:
     return {
         "id": run.check,
         "anchor": run.check.replace(".", "-"),
-        "title": run.title,
+        "title": retold(run.title),
         "status": run.outcome.status.value,
-        "word": WORDS[run.outcome.status],
-        "sentence": run.outcome.sentence,
+        "word": _(WORDS[run.outcome.status]),
+        "sentence": told(run),
         "requirements": list(run.requirements),
         "target": _card_target(run),
         "line": target_line(metric, interval) if metric else None,
         "small_line": target_line(metric, interval, width=NARROW) if metric else None,
-        "metric": metric.name if metric else None,
+        "metric": _(metric.name.replace("_", " ")) if metric else None,
         "metrics": [_metric(item, judged=metric is not None and item.name == metric.name) for item in run.metrics],
         "tables": [_table(table.title, table.columns, table.rows) for table in run.tables if len(table.rows) <= 40],
         "plot": _plot(check, result) if check and result else None,
-        "remarks": list(run.remarks),
-        "doubt": run.doubt,
-        "limits": list(run.limits),
-        "measures": check.info.measures if check else "",
-        "remedy": check.info.remedy if check else "",
+        "remarks": _texts(run.remarks),
+        "limits": _texts(run.limits),
+        "measures": _text(check.info.measures) if check else None,
+        "remedy": _text(check.info.remedy) if check else None,
         "source": check.info.source if check else "",
-        "params": _in_words(_without_empty(run.params)) or "none",
+        "params": _in_words(_without_empty(run.params)) or _("none"),
         "seed": run.seed,
         "version": run.check_version,
         "code": run.code.model_dump(),
@@ -151,6 +268,15 @@ def _card(run: CheckRun, check: Check | None) -> dict[str, Any]:
         "seconds": shown(run.seconds),
         "memory": f"{run.peak_memory_bytes / 2**20:.0f} MiB",
     }
+
+
+def _text(text: str) -> dict[str, str]:
+    """A stored sentence in the language in use, and the language it is really in."""
+    return {"text": retold(text), "lang": "" if is_retold(text) else "en"}
+
+
+def _texts(texts: Sequence[str]) -> list[dict[str, str]]:
+    return [_text(text) for text in texts]
 
 
 def _plot(check: Check, result: Result) -> str | None:
@@ -167,21 +293,22 @@ def _card_target(run: CheckRun) -> dict[str, str] | None:
 
 
 def _metric(metric: Any, *, judged: bool) -> dict[str, Any]:
-    interval = None if metric.low is None else f"{shown(metric.low)} to {shown(metric.high)}"
+    interval = None if metric.low is None else _("{low} to {high}", low=shown(metric.low), high=shown(metric.high))
     return {
-        "name": metric.name.replace("_", " "),
-        "value": shown(metric.value) + ("" if metric.unit == "1" else f" {metric.unit}"),
+        "name": _(metric.name.replace("_", " ")),
+        "value": shown(metric.value) + ("" if metric.unit == "1" else f" {retold(metric.unit)}"),
         "interval": interval,
-        "confidence": f"{metric.confidence:.0%}" if metric.confidence else "",
+        "confidence": _("{percent} %", percent=f"{100 * metric.confidence:.0f}") if metric.confidence else "",
         "n": metric.n,
         "better": metric.better.value,
-        "method": metric.method,
+        "method": retold(metric.method),
         "judged": judged,
     }
 
 
 def _table(title: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> dict[str, Any]:
     """A table whose low and high columns have joined the value before them, with widths by content."""
+    of_classes = "\\" in columns[0]  # rows and columns are classes, whose names stay
     heads: list[str] = []
     cells: list[list[dict[str, str]]] = [[] for _ in rows]
     numeric: list[bool] = []
@@ -192,15 +319,25 @@ def _table(title: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ..
         plain = name.replace("_", " ")
         joined = ends in {("low", "high"), (f"{plain} low", f"{plain} high")}
         for row, line in zip(rows, cells, strict=True):
-            line.append({"text": _cell(row[index]), "interval": _ends(*row[index + 1 : index + 3]) if joined else ""})
+            interval = _ends(*row[index + 1 : index + 3]) if joined else ""
+            line.append({"text": _cell(row[index], ours=name in TOLD_COLUMNS), "interval": interval})
         numeric.append(all(isinstance(row[index], int | float | None) for row in rows))
-        heads.append(name.replace("_", " "))
+        heads.append(name if of_classes and index else _(name.replace("_", " ")))
         index += 3 if joined else 1
-    return {"title": title, "columns": heads, "rows": cells, "numeric": numeric, "widths": _widths(heads, cells)}
+    return {
+        "title": retold(title),
+        "columns": heads,
+        "rows": cells,
+        "numeric": numeric,
+        "widths": _widths(heads, cells),
+    }
 
 
 def _ends(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+    if low is None or high is None:
+        return ""
+    ends = [localised_digits(f"{end:.3g}") for end in (low, high)]
+    return _("{low} to {high}", low=ends[0], high=ends[1])
 
 
 def _widths(heads: list[str], cells: list[list[dict[str, str]]]) -> list[float]:
@@ -213,36 +350,61 @@ def _widths(heads: list[str], cells: list[list[dict[str, str]]]) -> list[float]:
     return [round(100 * length / sum(longest), 2) for length in longest]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, *, ours: bool) -> str:
+    """A cell in the language in use; a single word is translated only where it is ours and no name."""
     if value is None:
         return "–"
     if isinstance(value, bool):
-        return "yes" if value else "no"
-    return shown(value) if isinstance(value, float) else str(value)
+        return _("yes") if value else _("no")
+    if isinstance(value, float):
+        return shown(value)
+    text = str(value)
+    if ours and language() != SOURCE:
+        return retold(text.replace("_", " "))
+    return retold(text) if " " in text else text
 
 
 def _dimension(state: DimensionState, assessment: Assessment, cards: Mapping[str, Any]) -> dict[str, Any]:
     seen: set[str] = set()
     areas = [_area(area, assessment, cards, seen) for area in state.areas] if not state.skipped else []
+    rating = state.rating
     return {
         "id": state.id,
         "title": state.title,
-        "named": state.id in DIMENSION_NAMES.values(),
-        "need": state.need.value if state.need else None,
+        "named": state.id in DIMENSION_NAMES.values() or state.id.startswith("X-"),
+        "need": _(state.need.value) if state.need else None,
         "need_because": state.need_because,
         "skipped": state.skipped,
         "answered": state.answered,
+        "audited": state.audited,
         "total": state.total,
+        "left_out": state.left_out,
         "tests_wanted": state.tests_wanted,
         "tests_measured": state.tests_measured,
+        "evidence_wanted": state.evidence_wanted,
+        "evidence_attached": state.evidence_attached,
+        "evidence_aged": state.evidence_aged,
         "counts": [
-            {"status": status.value, "word": WORDS[status], "count": state.statuses[status]}
+            {"status": status.value, "word": _(WORDS[status]), "count": state.statuses[status]}
             for status in LOUDEST_FIRST
             if status in state.statuses
         ],
         "ceiling": state.ceiling.value if state.ceiling else None,
+        "ceiling_word": _(state.ceiling.value) if state.ceiling else _("cannot be said yet"),
         "ceiling_because": state.ceiling_because,
-        "stated": state.stated,
+        "stated": _(state.stated) if state.stated else None,
+        "rating": {
+            "risk": _(rating.risk.value),
+            "mark": rating.risk.value,
+            "by": rating.by,
+            "auditor": rating.auditor,
+            "second": rating.second,
+            "fault": rating.fault,
+            "because": assessment.summary.dimensions[state.id].because if rating.auditor else "",
+        }
+        if rating
+        else None,
+        "second_wanted": state.second_wanted,
         "contradictions": [found.model_dump() for found in state.contradictions],
         "areas": areas,
     }
@@ -250,19 +412,18 @@ def _dimension(state: DimensionState, assessment: Assessment, cards: Mapping[str
 
 def _area(area: AreaState, assessment: Assessment, cards: Mapping[str, Any], seen: set[str]) -> dict[str, Any]:
     """One area; a card stands in the first area that its check is evidence for."""
-    head = next(head for _, head in assessment.catalog.areas() if head.id == area.id)
+    head = next(head for _dimension_head, head in assessment.catalog.areas() if head.id == area.id)
     here = sorted({check for state in area.requirements for check in state.checks if check in cards} - seen)
     seen.update(here)
     by_id = assessment.catalog.by_id
+    said = {**assessment.answers, **assessment.audits}
     return {
         "id": area.id,
         "title": head.title,
         "kind": head.kind.value,
         "sentence": area.sentence,
         "answered": [
-            _requirement(by_id[state.id], state, assessment.answers[state.id], cards)
-            for state in area.requirements
-            if state.id in assessment.answers
+            _requirement(by_id[state.id], state, assessment, cards) for state in area.requirements if state.id in said
         ],
         "open": [{"id": name, "title": by_id[name].title} for name in area.open],
         "cards": here,
@@ -270,24 +431,93 @@ def _area(area: AreaState, assessment: Assessment, cards: Mapping[str, Any], see
 
 
 def _requirement(
-    requirement: Requirement, state: RequirementState, answer: Answer, cards: Mapping[str, Any]
+    requirement: Requirement, state: RequirementState, assessment: Assessment, cards: Mapping[str, Any]
 ) -> dict[str, Any]:
-    questions = {question.id: question.text for question in requirement.questions}
+    answer, audit = assessment.answers.get(requirement.id), assessment.audits.get(requirement.id)
     return {
         "id": requirement.id,
         "title": requirement.title,
+        "provenance": requirement.provenance.status.value,
         "verdict": state.self_verdict.value,
-        "word": "Not applicable" if state.self_verdict is Verdict.NOT_APPLICABLE else WORDS[state.self_verdict],
-        "because": answer.because,
-        "by": answer.by,
-        "at": answer.at.strftime("%Y-%m-%d"),
-        "replies": [{"question": questions[name], "reply": reply} for name, reply in answer.replies.items()],
-        "evidence": [item.model_dump() for item in answer.evidence],
+        "word": _word(state.self_verdict),
+        "answer": _answer(requirement, answer, assessment) if answer else None,
+        "audit": _audit(requirement, audit, state) if audit else None,
+        "applies": state.applies,
+        "left_out_because": "" if state.applies else state.because,
+        "aged": list(state.evidence.aged),
         "checks": [
             {"id": name, "status": cards[name]["status"], "word": cards[name]["word"], "anchor": cards[name]["anchor"]}
             for name in state.checks
         ],
         "contradicted": list(state.contradictions),
+    }
+
+
+def _answer(requirement: Requirement, answer: Answer, assessment: Assessment) -> dict[str, Any]:
+    replies = []
+    for name, value in assessment.scope.replies(requirement.id).items():
+        question = requirement.question(name)
+        if question is not None:
+            origin = retold(answer.origins[name]) if name in answer.origins else ""
+            replies.append({"question": question.text, "origin": origin, **_reply(requirement, name, value)})
+    params = []
+    for name, set_to in answer.params.items():
+        param = requirement.param(name)
+        if param is not None:
+            params.append({"label": param.label, "value": shown_param(param, set_to.value), "because": set_to.because})
+    for param in requirement.params:
+        target = assessment.configuration.targets.get(param.check) if param.check else None
+        if target is not None and param.id not in answer.params:
+            params.append({"label": param.label, "value": shown_interval(target.interval), "because": target.because})
+    return {
+        "because": answer.because,
+        "by": answer.by,
+        "at": day(answer.at),
+        "same_as": answer.same_as,
+        "replies": replies,
+        "params": params,
+        "evidence": [_evidence(item, assessment) for item in attached_evidence(requirement.id, assessment.scope)],
+    }
+
+
+def _reply(requirement: Requirement, name: str, value: Reply) -> dict[str, Any]:
+    question = requirement.question(name)
+    if question is None:
+        return {"text": str(value), "columns": [], "rows": []}
+    if question.type is QuestionType.TABLE and isinstance(value, tuple):
+        rows = [cells(question, row) for row in value if isinstance(row, Mapping)]
+        return {"text": "", "columns": [label(question, column) for column in question.columns], "rows": rows}
+    return {"text": shown_reply(question, value), "columns": [], "rows": []}
+
+
+def _evidence(item: EvidenceRef, assessment: Assessment) -> dict[str, str]:
+    document = assessment.catalog.document(item.document) if item.document else None
+    return {
+        "name": item.name,
+        "sha256": item.sha256,
+        "document": document.title if document else "",
+        "collected": day(item.collected) if item.collected else "",
+    }
+
+
+def _audit(requirement: Requirement, audit: Audit, state: RequirementState) -> dict[str, Any]:
+    texts = {item.id: item.text for item in requirement.objectives}
+    return {
+        "verdict": audit.value.value,
+        "word": _word(Verdict(audit.value)),
+        "because": audit.because,
+        "deviation": audit.deviation,
+        "assurance": _(ASSURANCE[audit.assurance]),
+        "objectives": [texts[name] for name in audit.objectives],
+        "replies": [
+            {"question": question.text, "text": shown_reply(question, audit.replies[question.id])}
+            for question in requirement.for_auditor
+            if question.id in audit.replies
+        ],
+        "comment": audit.comment,
+        "by": audit.by,
+        "at": day(audit.at),
+        "outdated": state.outdated,
     }
 
 

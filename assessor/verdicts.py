@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from assessor.contract import Metric, Result
 from assessor.errors import nearest
+from assessor.messages import SOURCE, _, language, localised_digits, retold
 from assessor.model import (
     CheckRun,
     Interval,
@@ -21,10 +22,29 @@ def shown(value: float) -> str:
     ('0.1235', '12346', '1e-07', '3')
     """
     if value != 0 and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.3g}"
+        return localised_digits(f"{value:.3g}")
     if abs(value) >= 1000:
         return f"{value:.0f}"
-    return f"{value:.4g}"
+    return localised_digits(f"{value:.4g}")
+
+
+def shown_name(metric: Metric) -> str:
+    """Name of a metric in the language in use; in English the very name that targets use."""
+    return metric.name if language() == SOURCE else _(metric.name.replace("_", " "))
+
+
+def told(run: CheckRun) -> str:
+    """The outcome's sentence in the language in use.
+
+    A judged outcome is put into words anew from its numbers; any other sentence is told again from its template.
+    """
+    if language() == SOURCE:
+        return run.outcome.sentence
+    if run.result is not None:
+        again = judge(run.result, run.target)
+        if again.status is run.outcome.status:
+            return again.sentence
+    return retold(run.outcome.sentence)
 
 
 def shown_metric(metric: Metric) -> str:
@@ -34,9 +54,15 @@ def shown_metric(metric: Metric) -> str:
     >>> shown_metric(Metric(name="accuracy", value=0.5, low=0.4, high=0.6, n=9, better=Better.HIGHER, method="Wilson"))
     'accuracy 0.5 [0.4, 0.6]'
     """
-    unit = "" if metric.unit == "1" else f" {metric.unit}"
-    interval = "" if metric.low is None or metric.high is None else f" [{shown(metric.low)}, {shown(metric.high)}]"
-    return f"{metric.name} {shown(metric.value)}{unit}{interval}"
+    unit = "" if metric.unit == "1" else f" {retold(metric.unit)}"
+    interval = "" if metric.low is None or metric.high is None else f" {shown_ends(metric.low, metric.high)}"
+    return f"{shown_name(metric)} {shown(metric.value)}{unit}{interval}"
+
+
+def shown_ends(low: float, high: float) -> str:
+    """An interval as two numbers in brackets; with decimal commas a semicolon divides them."""
+    divider = ", " if language() == SOURCE else "; "
+    return f"[{shown(low)}{divider}{shown(high)}]"
 
 
 def shown_interval(interval: Interval) -> str:
@@ -47,8 +73,10 @@ def shown_interval(interval: Interval) -> str:
     """
     low, high = interval
     if low is None:
-        return f"at most {shown(high)}" if high is not None else "any"
-    return f"at least {shown(low)}" if high is None else f"{shown(low)} to {shown(high)}"
+        return _("at most {high}", high=shown(high)) if high is not None else _("any")
+    if high is None:
+        return _("at least {low}", low=shown(low))
+    return _("{low} to {high}", low=shown(low), high=shown(high))
 
 
 def judge(result: Result, target: JudgedTarget | Target | None) -> Outcome:
@@ -64,20 +92,27 @@ def judge(result: Result, target: JudgedTarget | Target | None) -> Outcome:
     """
     if target is None:
         primary = next((metric for metric in result.metrics if metric.primary), result.metrics[0])
-        doubt = f". {result.doubt}" if result.doubt else ""
-        return Outcome(status=Status.MEASURED, sentence=f"{shown_metric(primary)}; no target was set{doubt}")
+        doubt = f". {retold(result.doubt)}" if result.doubt else ""
+        sentence = _("{metric}; no target was set", metric=shown_metric(primary)) + doubt
+        return Outcome(status=Status.MEASURED, sentence=sentence)
     metric = _meant(result, target.metric)
     if metric is None:
         names = [metric.name for metric in result.metrics]
-        hint = nearest(str(target.metric), names) or f"; measured were {', '.join(names)}"
-        return Outcome(status=Status.ERROR, sentence=f"the target names a metric '{target.metric}'{hint}")
-    wanted = f"the target of {shown_interval(target.interval)}"
+        hint = nearest(str(target.metric), names) or _("; measured were {names}", names=", ".join(names))
+        sentence = _("the target names a metric '{name}'", name=target.metric) + hint
+        return Outcome(status=Status.ERROR, sentence=sentence)
     if result.doubt:
-        return Outcome(status=Status.INCONCLUSIVE, sentence=f"{shown_metric(metric)}. Not judged: {result.doubt}")
+        sentence = _("{metric}. Not judged: {doubt}", metric=shown_metric(metric), doubt=retold(result.doubt))
+        return Outcome(status=Status.INCONCLUSIVE, sentence=sentence)
     if metric.low is None or metric.high is None:
-        why = f"n = {metric.n} gives no interval"
-        return Outcome(status=Status.INCONCLUSIVE, sentence=f"{shown_metric(metric)} against {wanted}: {why}")
-    return _compare(metric, metric.low, metric.high, target.interval, wanted)
+        sentence = _(
+            "{metric} against the target of {wanted}: n = {n} gives no interval",
+            metric=shown_metric(metric),
+            wanted=shown_interval(target.interval),
+            n=metric.n,
+        )
+        return Outcome(status=Status.INCONCLUSIVE, sentence=sentence)
+    return _compare(metric, metric.low, metric.high, target.interval)
 
 
 def _meant(result: Result, name: str | None) -> Metric | None:
@@ -87,17 +122,20 @@ def _meant(result: Result, name: str | None) -> Metric | None:
     return result.metrics[0] if name is None else None
 
 
-def _compare(metric: Metric, low: float, high: float, interval: Interval, wanted: str) -> Outcome:
+def _compare(metric: Metric, low: float, high: float, interval: Interval) -> Outcome:
     bottom = float("-inf") if interval[0] is None else interval[0]
     top = float("inf") if interval[1] is None else interval[1]
+    said, wanted = shown_metric(metric), shown_interval(interval)
     if bottom <= low and high <= top:
-        return Outcome(status=Status.PASS, sentence=f"{shown_metric(metric)} lies inside {wanted}")
+        sentence = _("{metric} lies inside the target of {wanted}", metric=said, wanted=wanted)
+        return Outcome(status=Status.PASS, sentence=sentence)
     if high < bottom or low > top:
-        return Outcome(status=Status.FAIL, sentence=f"{shown_metric(metric)} lies outside {wanted}")
-    return Outcome(
-        status=Status.INCONCLUSIVE,
-        sentence=f"{shown_metric(metric)} lies across {wanted}: {metric.n} samples cannot tell",
+        sentence = _("{metric} lies outside the target of {wanted}", metric=said, wanted=wanted)
+        return Outcome(status=Status.FAIL, sentence=sentence)
+    sentence = _(
+        "{metric} lies across the target of {wanted}: {n} samples cannot tell", metric=said, wanted=wanted, n=metric.n
     )
+    return Outcome(status=Status.INCONCLUSIVE, sentence=sentence)
 
 
 def judged_against(run: CheckRun, target: Target | None) -> bool:

@@ -182,6 +182,59 @@ def set_key(text: str, key: str, value: Any, name: str) -> str:
     return changed
 
 
+def set_entry(text: str, section: str, key: str, value: Any, name: str) -> str:
+    """The text with one entry of a top-level section replaced or added, and comments elsewhere kept.
+
+    Args:
+        text: A YAML mapping, or nothing.
+        section: Key of the section, made where it is missing; one in flow style is written anew as a block.
+        key: Key of the entry.
+        value: Plain data.
+        name: File name for messages.
+
+    Returns:
+        The new text.
+
+    Raises:
+        ConfigurationError: The text is no YAML mapping, or cannot take the entry.
+    """
+    data = parse(text, name).data or {}
+    known = data.get(section) if isinstance(data, dict) else None
+    node = _section_node(text, section)
+    if node is None or node.flow_style or not isinstance(known, dict) or not known:
+        return set_key(text, section, {**(known if isinstance(known, dict) else {}), key: value}, name)
+    lines = text.splitlines(keepends=True)
+    margin = " " * node.value[0][0].start_mark.column
+    block = [margin + line if line.strip() else line for line in dump({key: value}).splitlines(keepends=True)]
+    start = end = _last_content(lines, node.start_mark.line, _end_line(node, lines), margin)
+    for key_node, value_node in node.value:
+        if key_node.value == key:
+            start = key_node.start_mark.line
+            end = _last_content(lines, start, _end_line(value_node, lines), margin)
+    if end and not lines[end - 1].endswith("\n"):
+        lines[end - 1] += "\n"
+    changed = "".join([*lines[:start], *block, *lines[end:]])
+    if parse(changed, name).data != {**data, section: {**known, key: value}}:
+        raise ConfigurationError(
+            f"{name}:1 cannot put '{section}.{key}' into this file without changing something else"
+        )
+    return changed
+
+
+def _section_node(text: str, section: str) -> yaml.MappingNode | None:
+    root = _Loader(text).get_single_node()
+    if not isinstance(root, yaml.MappingNode):
+        return None
+    found = next((value for key, value in root.value if key.value == section), None)
+    return found if isinstance(found, yaml.MappingNode) else None
+
+
+def _end_line(node: yaml.Node, lines: list[str]) -> int:
+    """Line after a node; a block's end mark stands before whatever follows it, be that further in its line."""
+    last, column = node.end_mark.line, node.end_mark.column
+    return last + 1 if last < len(lines) and lines[last][:column].strip() else min(last, len(lines))
+
+
 def _with_key(text: str, key: str, value: Any, name: str) -> str:
     block = dump({key: value})
     parse(text, name)
@@ -199,20 +252,29 @@ def _with_key(text: str, key: str, value: Any, name: str) -> str:
     return text + ("" if text.endswith("\n") else "\n") + block
 
 
-def _last_content(lines: list[str], start: int, end: int) -> int:
-    """End of a block without the blank lines and comments that follow it at the margin."""
-    while end > start + 1 and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
+def _last_content(lines: list[str], start: int, end: int, margin: str = "") -> int:
+    """End of a block without the blank lines and comments that follow it at the margin or left of it."""
+    while end > start + 1 and (not lines[end - 1].strip() or _is_comment(lines[end - 1], margin)):
         end -= 1
     return end
 
 
+def _is_comment(line: str, margin: str) -> bool:
+    return line.lstrip(" ").startswith("#") and len(line) - len(line.lstrip(" ")) <= len(margin)
+
+
 class _TextDumper(_Dumper):  # pyright: ignore[reportGeneralTypeIssues] - one of two classes, chosen at import
-    """Long or multi-line text as a block scalar where YAML can hold it so."""
+    """Long or multi-line text as a block scalar where YAML can hold it so; no aliases, which reading refuses."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def _represent_text(dumper: Any, text: str) -> yaml.ScalarNode:
     plain = text.isprintable() or all(line.isprintable() for line in text.split("\n"))
-    block = "\n" in text and plain and not any(line != line.rstrip() for line in text.split("\n")) and text[0] != " "
+    ends_open = text.endswith("\n\n") or text == "\n"  # such a block would swallow blank lines that follow it
+    trailing = any(line != line.rstrip() for line in text.split("\n"))
+    block = "\n" in text and plain and not trailing and not ends_open and text[0] != " "
     node: yaml.ScalarNode = dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else None)
     return node
 
@@ -255,7 +317,8 @@ class _Builder:
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         try:
             return self._loader.construct_object(node)
-        except (yaml.YAMLError, ValueError) as fault:
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as fault:
+            # PyYAML lets some tags, such as an empty !!int or a !!timestamp that is none, end in whatever Python raises
             kind = node.tag.removeprefix("tag:yaml.org,2002:")
             raise self._fault(node, f"found '{node.value}', which is no {kind}") from fault
 

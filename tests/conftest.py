@@ -32,7 +32,7 @@ TABLE = "y,p,s,sex\n" + "".join(
 )
 CONFIGURATION: dict[str, Any] = {
     "format": 1,
-    "catalog": {"id": "ai-assessment-catalog", "version": "1.0.0"},
+    "catalog": {"id": "ai-assessment-catalog", "version": "1.1.0"},
     "system": {"name": "small system", "version": "1"},
     "target": {
         "task": "binary",
@@ -149,3 +149,142 @@ def make_run() -> Callable[..., CheckRun]:
         return CheckRun(**{**fields, **changes})
 
     return make
+
+
+# --- a catalog of a few requirements ---------------------------------------------------------------------------------
+
+HEAD = """schema: aic-catalog/1
+id: tiny
+version: 1.0.0
+title: Tiny
+source: {title: a, publisher: b, edition: c, url: d, note: e}
+documents:
+  - {id: report, title: Report}
+dimensions:
+  - id: PF
+    title: Profile
+    areas:
+      - {id: PF-T, kind: profile, title: Structure}
+  - id: FN
+    title: Fairness
+    areas:
+      - {id: FN-P, kind: protection, title: Need}
+      - {id: FN-R-FN, kind: risk, title: Risk}
+      - {id: FN-S, kind: summary, title: Summary}
+  - id: AT
+    title: Judgement
+    areas:
+      - {id: AT, kind: judgement, title: Final}
+packs: [X-TRY]
+"""
+PACK = """schema: aic-pack/1
+id: X-TRY
+version: 1.0.0
+note: For trial.
+dimension:
+  id: X-TRY
+  title: Trial
+  areas:
+    - {id: X-TRY-R-ME, kind: risk, title: Memory}
+"""
+COMMON = """    title: A title
+    statement: A statement.
+    guidance: {do: Do it., example: Done., mistakes: [Not doing it.]}
+    objectives: [{id: a, text: It is done.}]
+    evidence: [{type: document, what: A document, document: report, max_age_days: 30}]
+    provenance: {status: seen}
+"""
+TEXT_QUESTION = "    questions: [{id: q1, type: text, text: What?, objectives: [a]}]\n"
+PROBE = "      - {id: probe, type: text, text: Really?, role: auditor}\n"
+SCENARIOS = "    questions:\n" + "".join(
+    f"      - {{id: {name}, type: choice, options: [low, medium, high], text: How bad?}}\n"
+    for name in ("material", "bodily", "immaterial", "indirect")
+)
+
+
+def _requirement(name: str, aspect: str, more: str = TEXT_QUESTION, kinds: str = "Do") -> str:
+    return f"  - id: {name}\n    aspect: {aspect}\n    kinds: [{kinds}]\n{COMMON}{more}"
+
+
+def _area(area: str, *requirements: str) -> str:
+    return f"area: {area}\nrequirements:\n" + "".join(requirements)
+
+
+TINY = {
+    "catalog.yaml": HEAD,
+    "PF/PF-T.yaml": _area(
+        "PF-T",
+        _requirement(
+            "PF-T-FA-01",
+            "PF",
+            "    questions:\n"
+            "      - {id: learns, type: choice, options: [never, at times], text: H?, fact: learning, label: learns}\n"
+            "      - {id: uses, type: several, options: [none, text, image], text: What?, fact: uses, label: uses}\n"
+            "      - {id: when, type: text, text: When?, show_if: profile.learning != 'never'}\n" + PROBE,
+        ),
+    ),
+    "FN/FN-P.yaml": _area("FN-P", _requirement("FN-P", "P", SCENARIOS)),
+    "FN/FN-R-FN.yaml": _area(
+        "FN-R-FN",
+        _requirement("FN-R-FN-RI-01", "RI"),
+        _requirement(
+            "FN-R-FN-CR-01",
+            "CR",
+            "    params: [{id: gap, type: interval, label: Gap, unit: '1', check: trial.share}]\n" + TEXT_QUESTION,
+        ),
+        _requirement(
+            "FN-R-FN-CR-02",
+            "CR",
+            "    applicability: profile.learning != 'never'\n"
+            "    params: [{id: days, type: number, label: Days, unit: days}]\n" + TEXT_QUESTION,
+        ),
+        _requirement(
+            "FN-R-FN-ME-01",
+            "ME",
+            "    lifecycle: data\n    checks: [trial.share]\n    refers_to: [FN-R-FN-CR-01]\n" + TEXT_QUESTION,
+            kinds="Te",
+        ),
+        _requirement(
+            "FN-R-FN-ME-02",
+            "ME",
+            "    lifecycle: any\n    applicability: need == 'high' or 'image' in profile.uses\n" + TEXT_QUESTION,
+        ),
+        _requirement("FN-R-FN-OA", "OA"),
+    ),
+    "FN/FN-S.yaml": _area(
+        "FN-S",
+        _requirement(
+            "FN-S",
+            "S",
+            "    refers_to: [FN-R-FN-OA]\n    questions:\n"
+            "      - {id: residual_risk, type: choice, options: [negligible, acceptable, unacceptable], text: How?}\n"
+            "      - {id: reason, type: text, text: Why?, prefill: ['answer:FN-R-FN-OA.q1']}\n",
+        ),
+    ),
+    "AT/AT.yaml": _area("AT", _requirement("AT", "AT", "    refers_to: [FN-S]\n" + TEXT_QUESTION)),
+    "packs/X-TRY/pack.yaml": PACK,
+    "packs/X-TRY/X-TRY-R-ME.yaml": _area(
+        "X-TRY-R-ME", _requirement("X-TRY-R-ME-RI-01", "RI"), _requirement("X-TRY-R-ME-OA", "OA")
+    ).replace("{status: seen}", "{status: own, sources: [A book]}"),
+}
+
+
+def write_tiny(folder: Path) -> Path:
+    """Put the tiny catalog into a folder."""
+    for name, text in TINY.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """Folder of a valid catalog of nine requirements, and a pack of two."""
+    return write_tiny(tmp_path / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """The tiny catalog, without its pack."""
+    return load_catalog(write_tiny(tmp_path_factory.mktemp("tiny")))

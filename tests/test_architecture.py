@@ -15,37 +15,52 @@ FOLDERS = {"assessor": ROOT / "assessor", "assessor_checks": ROOT / "checks" / "
 HEAVY = ("numpy", "pandas", "torch", "scipy", "sklearn", "weasyprint", "matplotlib", "pyhanko")
 
 # Room -> rooms it may enter. `assessor` alone is the package with its version; nothing may enter cli.
-GROUND = "contract errors"
+GROUND = "contract errors messages"
 ALLOWED = {
     "assessor": "",
     "contract": "",
     "errors": "",
+    "retelling": "",
+    "messages": "retelling",
+    "expressions": "",
     "canonical": "",
-    "model": "contract",
+    "model": "model expressions contract",
     "yamlfile": "errors",
     "ledger": "model canonical " + GROUND,
-    "criteria": "yamlfile model canonical " + GROUND,
+    "criteria": "yamlfile expressions model canonical " + GROUND,
+    "replies": "model " + GROUND,
     "folder": "ledger canonical errors",
-    "project": "folder yamlfile model canonical " + GROUND,
-    "questionnaire": "model errors",
+    "project": "folder yamlfile replies model canonical " + GROUND,
+    "applicability": "expressions model " + GROUND,
+    "protection": "model " + GROUND,
+    "questionnaire": "applicability expressions replies verdicts model " + GROUND,
     "registry": GROUND,
     "verdicts": "model " + GROUND,
-    "judgement": "verdicts model contract",
-    "gate": "model verdicts " + GROUND,
+    "judgement": "applicability verdicts model " + GROUND,
+    "coverage": "judgement model " + GROUND,
+    "catalog_diff": "criteria yamlfile model " + GROUND,
+    "succession": "catalog_diff replies messages model",
+    "migration": "catalog_diff succession project yamlfile messages model " + GROUND,
+    "prefill": "prefill yamlfile model " + GROUND,
+    "gate": "applicability model verdicts " + GROUND,
     "subjects": "subjects model " + GROUND,
     "engine": "verdicts registry subjects model canonical " + GROUND,
-    "answering": "project questionnaire model errors",
-    "assessment": "assessor engine project registry subjects judgement verdicts criteria ledger canonical model "
+    "answering": "applicability criteria project protection questionnaire replies model " + GROUND,
+    "assessment": "assessor applicability engine project registry subjects judgement verdicts criteria ledger canonical "
+    "model " + GROUND,
+    "auditing": "assessment project questionnaire replies model " + GROUND,
+    "sheets": "answering applicability assessment criteria project questionnaire replies yamlfile model " + GROUND,
+    "exports": "exports assessor assessment applicability judgement project ledger replies yamlfile model canonical "
     + GROUND,
-    "charts": "verdicts model contract",
+    "charts": "verdicts model " + GROUND,
     "signing": "errors",
     "keys": "signing errors",
     "pdf_container": "signing",
     "pdf_signatures": "pdf_container signing errors",
-    "report_content": "assessment charts judgement verdicts canonical model contract",
-    "report": "assessment report_content canonical contract errors",
-    "verify": "ledger pdf_signatures project report_content canonical errors",
-    "demonstration": "assessment project subjects yamlfile canonical model errors",
+    "report_content": "assessment charts judgement replies verdicts canonical model " + GROUND,
+    "report": "assessment report_content canonical " + GROUND,
+    "verify": "ledger pdf_signatures project report_content canonical " + GROUND,
+    "demonstration": "assessment criteria project subjects yamlfile canonical model " + GROUND,
 }
 
 

@@ -49,7 +49,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 
 CONFIGURATION = """\
 format: 1
-catalog: {id: ai-assessment-catalog, version: 1.0.0}
+catalog: {id: ai-assessment-catalog, version: 1.1.0}
 system: {name: Triage, version: "1", purpose: sorts letters}
 protection_needs:
   fairness: {level: high, because: people are sorted}
@@ -149,13 +149,13 @@ def test_answers_by_script(run: Run, folder: Path) -> None:
     evidence = folder / "protocol.md"
     evidence.write_text("tested on 400 letters")
     done = run(
-        "answer", "--project", folder, "--set", "RE-R-SC-ME-05=fulfilled", "--set", "RE-R-SC-ME-05.q1=400 letters",
+        "answer", "--project", folder, "--set", "RE-R-SC-ME-05=fulfilled", "--set", "RE-R-SC-ME-05.q3=400 letters",
         "--because", "tested", "--by", "Ada", "--evidence", evidence,
     )  # fmt: skip
     assert done.code == 0
     text = (folder / "answers" / "RE-R-SC.yaml").read_text()
     assert "value: fulfilled" in text
-    assert "q1: 400 letters" in text
+    assert "q3: 400 letters" in text
     assert len(list((folder / "evidence").glob("*/protocol.md"))) == 1
 
 
@@ -297,7 +297,7 @@ def test_no_project_here(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 TORCH = """\
 format: 1
-catalog: {version: 1.0.0}
+catalog: {version: 1.1.0}
 system: {name: x, version: "1"}
 target:
   task: binary
@@ -363,15 +363,18 @@ def test_killed_answer_keeps_what_was_answered(run: Run, folder: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdin is not None
         for question in catalog[0]["questions"]:
-            process.stdin.write("1\n" if question["type"] != "text" else "a reply\n")
-        process.stdin.write("fulfilled\nit is described\nhalf a reply\n")
+            if question["role"] == "developer":
+                process.stdin.write(
+                    {"table": "in | form | clerk\n\n", "text": "a reply\n"}.get(question["type"], "1\n")
+                )
+        process.stdin.write("half a reply\n")
         process.stdin.flush()
         wait_for(draft.is_file)
         process.send_signal(signal.SIGKILL)
     status = json.loads(run("status", "--project", folder, "--json").out)
     profile = next(state for state in status["dimensions"] if state["id"] == "PF")
     assert profile["answered"] == 1
-    assert json.loads(draft.read_text()) == {catalog[1]["questions"][0]["id"]: "half a reply"}
+    assert json.loads(draft.read_text())["replies"] == {catalog[1]["questions"][0]["id"]: "half a reply"}
     assert run("verify", folder).code == 0
 
 

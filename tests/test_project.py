@@ -12,13 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn import ENDS, NUMBERS, TEXTS, replies_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assessor import ledger, yamlfile
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.errors import ConfigurationError, IntegrityError, UsageError
-from assessor.model import Answer, Answers, Catalog, Configuration, EvidenceRef, Requirement
+from assessor.model import (
+    Answer,
+    Answers,
+    Assurance,
+    Audit,
+    Audits,
+    AuditSummary,
+    Catalog,
+    Conclusion,
+    Configuration,
+    EvidenceRef,
+    Known,
+    ParamType,
+    ParamValue,
+    Question,
+    Reply,
+    Requirement,
+)
 from assessor.project import Project, evidence_ref
 
 Make = Callable[..., Any]
@@ -158,7 +176,9 @@ CONFIGURATIONS = st.fixed_dictionaries(
     optional={
         "targets": st.dictionaries(CHECK_ID, TARGET, max_size=2),
         "checks": st.dictionaries(CHECK_ID, st.just(False) | st.dictionaries(WORD, JSON_DATA, max_size=2), max_size=2),
-        "policy": st.fixed_dictionaries({"waivers": st.lists(WAIVER, max_size=2)}),
+        "policy": st.fixed_dictionaries(
+            {"waivers": st.lists(WAIVER, max_size=2, unique_by=lambda waiver: waiver["id"])}
+        ),
         "protection_needs": st.fixed_dictionaries(
             {},
             optional={
@@ -200,19 +220,43 @@ TIMES = st.datetimes(
 )
 
 
+VERDICTS = st.sampled_from(["fulfilled", "partly", "not_fulfilled", "not_applicable"])
+FILE_NAMES = WORD.filter(lambda name: not set("/\\\0") & set(name))
+
+
+def replies_of(draw: st.DrawFn, questions: tuple[Question, ...]) -> dict[str, Reply]:
+    return {question.id: draw(replies_to(question)) for question in questions if draw(st.booleans())}
+
+
+def params_of(draw: st.DrawFn, requirement: Requirement) -> dict[str, ParamValue]:
+    forms = {ParamType.INTERVAL: ENDS, ParamType.NUMBER: NUMBERS, ParamType.TEXT: TEXTS}
+    return {
+        param.id: ParamValue(
+            value=draw(st.sampled_from(param.options) if param.options else forms[param.type]), because=draw(TEXTS)
+        )
+        for param in requirement.params
+    }
+
+
 @st.composite
 def answers_of_an_area(draw: st.DrawFn, requirements: tuple[Requirement, ...]) -> dict[str, Answer]:
     found = {}
-    for item in draw(st.lists(st.sampled_from(requirements), unique_by=lambda item: item.id, max_size=4)):
-        replies = {question.id: draw(WORD) for question in item.questions if draw(st.booleans())}
-        names = draw(st.lists(WORD.filter(lambda name: not set("/\\\0") & set(name)), max_size=2))
+    for position in draw(st.lists(st.integers(0, len(requirements) - 1), unique=True, max_size=4)):
+        item = requirements[position]
+        replies = replies_of(draw, item.for_developer)
         found[item.id] = Answer(
-            value=draw(st.sampled_from(["fulfilled", "partly", "not_fulfilled", "not_applicable"])),  # type: ignore[arg-type]
-            because=draw(WORD),
+            value=draw(VERDICTS),
+            because=draw(TEXTS),
             replies=replies,
-            by=draw(WORD),
+            origins={name: draw(TEXTS) for name in replies if draw(st.booleans())},
+            params=params_of(draw, item),
+            same_as=draw(st.sampled_from([None, "FN-P"])),
+            by=draw(TEXTS),
             at=draw(TIMES),
-            evidence=tuple(EvidenceRef(name=name, sha256="a" * 64) for name in names),
+            evidence=tuple(
+                EvidenceRef(name=name, sha256="a" * 64, document=draw(st.sampled_from([None, "datasheet"])))
+                for name in draw(st.lists(FILE_NAMES, max_size=2))
+            ),
         )
     return found
 
@@ -220,21 +264,53 @@ def answers_of_an_area(draw: st.DrawFn, requirements: tuple[Requirement, ...]) -
 @given(st.data())
 @settings(max_examples=40, deadline=None)
 def test_answers_read_back_equal(one_folder: Project, catalog: Catalog, data: st.DataObject) -> None:
-    wanted = data.draw(answers_of_an_area(catalog.by_area["FN-R-FN"]))
+    wanted = data.draw(answers_of_an_area(catalog.by_area["FN-R-CD"]))
     text = "# by hand\n"
     for name, answer in wanted.items():
         plain = Answers({name: answer}).model_dump(mode="json", exclude_defaults=True)[name]
         text = yamlfile.set_key(text, name, plain, "f")
-    path = one_folder.folder / "answers" / "FN-R-FN.yaml"
+    path = one_folder.folder / "answers" / "FN-R-CD.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text.encode())
-    assert one_folder.answers(catalog) == wanted
-    path.unlink()
+    try:
+        assert one_folder.answers(catalog) == wanted
+    finally:
+        path.unlink()
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_audits_read_back_equal(one_folder: Project, catalog: Catalog, data: st.DataObject) -> None:
+    requirements = catalog.by_area["FN-R-CD"]
+    wanted = {}
+    for position in data.draw(st.lists(st.integers(0, len(requirements) - 1), unique=True, max_size=4)):
+        item = requirements[position]
+        letters = [objective.id for objective in item.objectives]
+        wanted[item.id] = Audit(
+            value=data.draw(VERDICTS),
+            because=data.draw(TEXTS),
+            assurance=data.draw(st.sampled_from(Assurance)),
+            deviation=data.draw(TEXTS),
+            objectives=tuple(data.draw(st.lists(st.sampled_from(letters), unique=True))),
+            replies={"probe": data.draw(TEXTS)} if data.draw(st.booleans()) else {},
+            comment=data.draw(st.just("") | TEXTS),
+            answer_at=data.draw(st.none() | TIMES),
+            by=data.draw(TEXTS),
+            at=data.draw(TIMES),
+        )
+    plain = Audits(wanted).model_dump(mode="json", exclude_defaults=True)
+    path = one_folder.folder / "audit" / "FN-R-CD.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(yamlfile.dump(plain).encode())
+    try:
+        assert one_folder.audits(catalog) == wanted
+    finally:
+        path.unlink()
 
 
 def test_save_answer(make_folder: Make, catalog: Catalog) -> None:
     project = make_folder()
-    answer = an_answer(evidence=[evidence_ref("a.txt", b"shown")], replies={"level": "high"})
+    answer = an_answer(evidence=[evidence_ref("a.txt", b"shown")], replies={"material": "high"})
     project.save_answer("FN-P", "FN-P", answer, evidence={"a.txt": b"shown"})
     assert project.answers(catalog) == {"FN-P": answer}
     entry = entries(project)[-1]
@@ -263,7 +339,7 @@ def test_saving_keeps_what_people_wrote(make_folder: Make, catalog: Catalog) -> 
         (
             "FN-P",
             "# x\nFN-P: {A, replies: {q9: x}}",
-            "answers/FN-P.yaml:2 FN-P replies: no question 'q9'; known: level, ",
+            "answers/FN-P.yaml:2 FN-P replies: no question 'q9'; known: material, ",
         ),
         ("FN-P", "FN-P: {A}\nFN-P: {A}", "answers/FN-P.yaml:2 key 'FN-P' appears twice (first in line 1); keep one"),
         ("FN-P", "FN-P: {A, evidenc: []}", "answers/FN-P.yaml:1 FN-P.evidenc: unknown key 'evidenc'; did you mean"),
@@ -275,7 +351,38 @@ def test_saving_keeps_what_people_wrote(make_folder: Make, catalog: Catalog) -> 
         (
             "FN-P",
             "FN-P: {value: partly, because: x, by: y, at: 2026-11-21T10:00:00}",
-            "answers/FN-P.yaml:1 FN-P: at: found",
+            "answers/FN-P.yaml:1 FN-P.at: found '2026-11-21 10:00:00', wanted a time with its zone",
+        ),
+        ("FN-P", "FN-P: {A, replies: {probe: x}}", "answers/FN-P.yaml:1 FN-P replies: no question 'probe'; known: mat"),
+        (
+            "FN-P",
+            "FN-P: {A, replies: {bodily: bad}}",
+            "answers/FN-P.yaml:1 FN-P replies.bodily: found 'bad', wanted one of: low, medium, high",
+        ),
+        (
+            "FN-R-CD",
+            "FN-R-CD-CR-02: {A, params: {dys: {value: 3, because: x}}}",
+            "answers/FN-R-CD.yaml:1 FN-R-CD-CR-02 params: no param 'dys'; known: days",
+        ),
+        (
+            "FN-R-CD",
+            "FN-R-CD-CR-02: {A, params: {days: {value: often, because: x}}}",
+            "answers/FN-R-CD.yaml:1 FN-R-CD-CR-02 params.days: found 'often', wanted a number",
+        ),
+        (
+            "FN-R-CD",
+            "FN-R-CD-CR-02: {A, params: {days: {value: 3}}}",
+            "answers/FN-R-CD.yaml:1 FN-R-CD-CR-02.params.days: wanted the key 'because', found none",
+        ),
+        (
+            "FN-P",
+            "FN-P: {A, same_as: FN-Q}",
+            "answers/FN-P.yaml:1 FN-P same_as: no requirement 'FN-Q'; did you mean 'FN-S'?",
+        ),
+        (
+            "FN-P",
+            "FN-P: {A, same_as: FN-P}",
+            "answers/FN-P.yaml:1 FN-P same_as: found the requirement itself, wanted another one",
         ),
         ("PF-T", "PF-T-FA-*: {A}", "answers/PF-T.yaml:1 PF-T-FA-*: this requirement is called 'PF-T-FA-a' here"),
         ("FN-P", "FN-P: {A", "answers/FN-P.yaml:2 not readable as YAML"),
@@ -284,13 +391,128 @@ def test_saving_keeps_what_people_wrote(make_folder: Make, catalog: Catalog) -> 
 def test_answers_that_do_not_fit(make_folder: Make, catalog: Catalog, file: str, text: str, told: str) -> None:
     project = make_folder()
     (project.folder / "answers").mkdir()
-    filled = text.replace("A", "value: partly, because: x, by: y, at: 2026-11-21T10:00:00Z") + "\n"
+    filled = text.replace("{A", "{value: partly, because: x, by: y, at: 2026-11-21T10:00:00Z") + "\n"
     if "PF-T-FA" in text:
         filled = "PF-T-FA-*: {value: partly, because: x, by: y, at: 2026-11-21T10:00:00Z}\n"
     (project.folder / "answers" / f"{file}.yaml").write_text(filled)
     with pytest.raises(ConfigurationError) as caught:
         project.answers(catalog)
     assert str(caught.value).startswith(told)
+
+
+AUDITED = "assurance: re_performed, because: x, by: y, at: 2026-11-21T10:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("FN-P", "FN-S: {value: fulfilled, A}", "audit/FN-P.yaml:1 FN-S: belongs into audit/FN-S.yaml"),
+        ("FN-P", "FN-Q: {value: fulfilled, A}", "audit/FN-P.yaml:1 FN-Q: no requirement 'FN-Q'; did you mean"),
+        (
+            "FN-P",
+            "FN-P: {value: partly, A}",
+            "audit/FN-P.yaml:1 FN-P: deviation: is missing; a verdict 'partly' says what falls short",
+        ),
+        (
+            "FN-P",
+            "FN-P: {value: fulfilled, A, objectives: [z]}",
+            "audit/FN-P.yaml:1 FN-P objectives: no objective 'z'",
+        ),
+        (
+            "FN-P",
+            "FN-P: {value: fulfilled, A, replies: {bodily: low}}",
+            "audit/FN-P.yaml:1 FN-P replies: no question 'bodily'; known: probe",
+        ),
+        (
+            "FN-P",
+            "FN-P: {value: fulfilled, assurance: sure, because: x, by: y, at: 2026-11-21T10:00:00Z}",
+            "audit/FN-P.yaml:1 FN-P.assurance: found 'sure', wanted 'self_declared', 'document_reviewed' or",
+        ),
+    ],
+)
+def test_audits_that_do_not_fit(make_folder: Make, catalog: Catalog, file: str, text: str, told: str) -> None:
+    project = make_folder()
+    (project.folder / "audit").mkdir()
+    (project.folder / "audit" / f"{file}.yaml").write_text(
+        text.replace("A}", AUDITED + "}").replace("A,", AUDITED + ",")
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        project.audits(catalog)
+    assert str(caught.value).startswith(told)
+
+
+def test_audits_and_answers_have_files_of_their_own(make_folder: Make, catalog: Catalog) -> None:
+    project = make_folder()
+    assert (project.audits(catalog), project.audit_summary(), project.known()) == ({}, AuditSummary(), {})
+    audit = Audit.model_validate(
+        {"value": "fulfilled", "because": "seen", "by": "Bob", "at": AT, "assurance": "re_performed"}
+    )
+    project.save_answer("FN-P", "FN-P", an_answer(), evidence={})
+    project.save_audit("FN-P", "FN-P", audit)
+    assert project.answers(catalog) == {"FN-P": an_answer()}
+    assert project.audits(catalog) == {"FN-P": audit}
+    entry = entries(project)[-1]
+    assert (entry.actor, entry.action, entry.because, set(entry.files)) == (
+        "Bob",
+        "audit FN-P",
+        "seen",
+        {"audit/FN-P.yaml"},
+    )
+
+
+def test_the_summary_of_an_audit_keeps_what_people_wrote(make_folder: Make) -> None:
+    project = make_folder()
+    (project.folder / "audit").mkdir()
+    rating = {"residual_risk": "acceptable", "because": "small", "by": "Bob", "at": AT}
+    path = project.folder / "audit" / "summary.yaml"
+    path.write_text("# of the audit\n" + yamlfile.dump({"dimensions": {"FN": rating}}) + "# end\n")
+    conclusion = {"trustworthy": "no", "because": "open gaps", "by": "Bob", "at": AT}
+    changed = project.audit_summary().model_copy(update={"conclusion": Conclusion.model_validate(conclusion)})
+    before = path.read_text()
+    project.save_summary(changed, actor="Bob", action="conclude", because="open gaps")
+    assert path.read_text().startswith(before)
+    assert project.audit_summary() == changed
+    path.write_text("dimensions: {FN: {residual_risk: small}}\n")
+    with pytest.raises(ConfigurationError, match=r"audit/summary\.yaml:1 dimensions\.FN\.residual_risk: found 'small'"):
+        project.audit_summary()
+
+
+def test_what_was_found_in_files_is_kept_by_key(make_folder: Make) -> None:
+    project = make_folder()
+    known = {"purpose": (Known(value="sorts claims", origin="README.md"),)}
+    project.save_known(known, actor="Ada", because="README.md")
+    assert project.known() == known
+    project.save_known({}, actor="Ada", because="gone")
+    assert project.known() == {}
+
+
+def test_settings_go_into_the_configuration_in_the_same_step(make_folder: Make) -> None:
+    project = make_folder(protection_needs={"fairness": {"level": "low", "because": "x"}})
+    path = project.folder / "assessor.yaml"
+    path.write_text(path.read_text() + "# at the end\n")
+    settings = [
+        ("protection_needs", "fairness", {"level": "high", "because": "people"}),
+        ("targets", "trial.share", {"interval": [0, None], "because": "so"}),
+    ]
+    project.save_answer("FN-P", "FN-P", an_answer(), evidence={}, settings=settings)
+    found = project.configuration()
+    assert found.protection_needs.of("FN").level == "high"
+    assert found.targets["trial.share"].interval == (0, None)
+    assert path.read_text().count("# at the end") == 1
+    assert set(entries(project)[-1].files) == {"answers/FN-P.yaml", "assessor.yaml"}
+
+
+def test_settings_that_do_not_fit_save_nothing(make_folder: Make) -> None:
+    project = make_folder()
+    before = project.ledger_bytes()
+    for section, key, value in (
+        ("protection_needs", "reliability", {"level": "low", "because": "x"}),
+        ("targets", "trial.share", {"interval": [None, None], "because": "x"}),
+    ):
+        with pytest.raises(ConfigurationError):
+            project.save_answer("FN-P", "FN-P", an_answer(), evidence={}, settings=[(section, key, value)])
+    assert project.ledger_bytes() == before
+    assert not (project.folder / "answers").exists()
 
 
 # --- results ---------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ EVIL = "<script>alert(1)</script><img src=file:///etc/passwd>"
 
 CONFIGURATION = f"""\
 format: 1
-catalog: {{version: 1.0.0}}
+catalog: {{version: 1.1.0}}
 system: {{name: "Triage", version: "1.2", purpose: "{EVIL}", provider: "ACME"}}
 protection_needs:
   reliability: {{level: high, because: people wait}}
@@ -66,7 +66,7 @@ def assessment(tmp_path_factory: pytest.TempPathFactory) -> Assessment:
     target = JudgedTarget(**configuration.targets["test.accuracy"].model_dump(), source="assessor.yaml:8")
     job = Job(CHECK, Params(), target, 0, INFO.requirements)
     project.save_run(run_job(job, subject, subject_record(subject, kind, digest)))
-    answer = Answer(value="fulfilled", because=EVIL, replies={"q1": "tested on letters"}, by="Ada", at=now())
+    answer = Answer(value="fulfilled", because=EVIL, replies={"q3": "tested on letters"}, by="Ada", at=now())
     project.save_answer("RE-R-SC-ME-05", "RE-R-SC", answer, evidence={})
     return Assessment.read(project)
 

@@ -23,7 +23,7 @@ from assessor.verify import verify
 
 CONFIGURATION = b"""\
 format: 1
-catalog: {version: 1.0.0}
+catalog: {version: 1.1.0}
 system: {name: Triage, version: "1"}
 protection_needs: {reliability: {level: high, because: people wait}}
 target: {task: binary, model: {predictions: p.csv}, data: {test: {label: y, prediction: p}}}

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from assessor.errors import ConfigurationError, UsageError
 from assessor.model import Answers, Configuration
-from assessor.yamlfile import MAX_DEPTH, decoded, dump, parse, read, set_key, validate
+from assessor.yamlfile import MAX_DEPTH, decoded, dump, parse, read, set_entry, set_key, validate
 
 START = "format: 1\ncatalog: {version: 1.0.0}\nsystem: {name: a, version: '1'}\n"
 
@@ -208,6 +208,137 @@ def test_a_file_that_cannot_take_a_key_is_refused(text: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         set_key(text, "a", 1, "f")
     assert str(caught.value).startswith(told)
+
+
+# --- one entry of a section ------------------------------------------------------------------------------------------
+
+KEYS = st.sampled_from(["a", "b", "c d", "x.y", "yes", "1", "#", "-"])
+SECTIONS = st.dictionaries(st.sampled_from(["first", "second", "third"]), st.dictionaries(KEYS, DATA, max_size=3))
+REMARK = st.sampled_from(["", "# a remark\n", "\n", "  # far in\n", "# one\n\n# two\n"])
+
+
+@st.composite
+def commented(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+    """A file of sections in block style with remarks between entries, and what it holds."""
+    data = draw(SECTIONS)
+    margin = " " * draw(st.sampled_from([2, 4]))
+    lines = [draw(REMARK)]
+    for section, entries in data.items():
+        head = draw(st.sampled_from(["", "  # why"]))
+        lines.append(f"{section}:{head}\n" if entries else f"{section}: {{}}{head}\n")
+        for key, value in entries.items():
+            lines.append(draw(st.sampled_from(["", f"{margin}# of this entry\n", "\n"])))
+            lines += [margin + line if line.strip() else line for line in dump({key: value}).splitlines(keepends=True)]
+        lines.append(draw(REMARK))
+    return "".join(lines), data
+
+
+@given(commented(), st.sampled_from(["first", "second", "new"]), KEYS, DATA)
+@example(("", {}), "new", "a", 1)
+@example(("# only a remark", {}), "new", "a", None)
+@example(("first:\n  # commented out: 1\nsecond:\n  a: 1", {"first": None, "second": {"a": 1}}), "first", "a", "x")
+@settings(max_examples=200, deadline=None)
+def test_setting_an_entry_changes_nothing_else(
+    file: tuple[str, dict[str, Any]], section: str, key: str, value: Any
+) -> None:
+    text, data = file
+    assume_readable(text, data)
+    changed = set_entry(text, section, key, value, "f.yaml")
+    entries = data.get(section) or {}
+    assert parse(changed, "f.yaml").data == {**data, section: {**entries, key: value}}
+    assert [line for line in remarks(text) if line not in remarks(changed)] == []
+    again = set_entry(changed, section, key, value, "f.yaml")
+    assert again == changed
+
+
+def assume_readable(text: str, data: dict[str, Any]) -> None:
+    """Leave out files that are not what they were meant to be, such as with a remark inside a block of text."""
+    assume((parse(text, "f.yaml").data or {}) == data)
+
+
+def remarks(text: str) -> list[str]:
+    """Lines that are nothing but a remark of ours."""
+    return [
+        line for line in text.splitlines() if line.strip() in {"# a remark", "# of this entry", "# far in", "# one"}
+    ]
+
+
+TARGETS = """# by hand
+policy: {}  # none yet
+
+targets:  # set by people
+    # of the first
+    a.b: {interval: [0, 1], because: x}   # end
+
+    # of the second
+    c.d:
+        interval: [0, 1]
+        because: |
+            two
+            # no remark
+            lines
+    # left at the end
+
+# of the system
+system: {name: a}
+"""
+
+
+def test_an_entry_is_replaced_in_its_place() -> None:
+    new = {"interval": [None, 2], "because": "y"}
+    assert set_entry(TARGETS, "targets", "a.b", new, "f") == TARGETS.replace(
+        "    a.b: {interval: [0, 1], because: x}   # end\n",
+        "    a.b:\n      interval:\n      - null\n      - 2\n      because: y\n",
+    )
+    before, after = TARGETS.split("    c.d:")
+    assert set_entry(TARGETS, "targets", "c.d", 1, "f") == before + "    c.d: 1\n" + after[after.index("    # left") :]
+
+
+def test_an_entry_is_added_after_the_last_one() -> None:
+    end = "            lines\n"
+    assert set_entry(TARGETS, "targets", "e.f", 1, "f") == TARGETS.replace(end, end + "    e.f: 1\n")
+    assert set_entry("a:\n  b: 1", "a", "c", 2, "f") == "a:\n  b: 1\n  c: 2\n"
+    assert set_entry("a:\r\n  b: 1\r\n", "a", "c", 2, "f") == "a:\r\n  b: 1\r\n  c: 2\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("", "targets:\n  a.b: 1\n"),
+        ("x: 1\n", "x: 1\ntargets:\n  a.b: 1\n"),
+        ("targets: {}  # none\nx: 1\n", "targets:\n  a.b: 1\nx: 1\n"),
+        ("targets: {c.d: 2}\n", "targets:\n  c.d: 2\n  a.b: 1\n"),
+        ("targets:\n  # c.d: 2\nx: 1\n", "targets:\n  a.b: 1\n  # c.d: 2\nx: 1\n"),
+        ("targets: null\n", "targets:\n  a.b: 1\n"),
+    ],
+)
+def test_a_section_is_made_where_there_is_none(text: str, changed: str) -> None:
+    assert set_entry(text, "targets", "a.b", 1, "f") == changed
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("- a\n", "f:1 found no block mapping, wanted `key: value` lines"),
+        ("{b: 1}\n", "f:1 found no block mapping, wanted `key: value` lines"),
+        ("targets: &x {a: 1}\nb: *x\n", "f:2 found the alias *x, wanted the text itself"),
+        ("targets:\n  a.b: 1\n  a.b: 2\n", "f:3 key 'a.b' appears twice (first in line 2); keep one"),
+        ("targets:\n  1: x\n", "f:1 cannot put 'targets.1' into this file without changing something else"),
+    ],
+)
+def test_a_file_that_cannot_take_an_entry_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        set_entry(text, "targets", "1", 1, "f")
+    assert str(caught.value) == told
+
+
+def test_data_that_is_shared_is_written_out() -> None:
+    shared = {"a": [1]}
+    assert parse(dump({"x": shared, "y": shared, "z": [shared["a"]]}), "f").data == {
+        "x": shared,
+        "y": shared,
+        "z": [[1]],
+    }
 
 
 def test_several_lines_are_written_as_a_block() -> None:

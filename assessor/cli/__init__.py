@@ -11,11 +11,30 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
-from assessor.cli import answer, catalog, check, demo, gate, init, key, report, sign, status, verify
-from assessor.errors import AssessorError
+from assessor.cli import (
+    answer,
+    audit,
+    catalog,
+    catalog_files,
+    check,
+    demo,
+    export,
+    gate,
+    init,
+    key,
+    migrate,
+    prefill,
+    report,
+    sign,
+    status,
+    verify,
+)
+from assessor.errors import AssessorError, UsageError
+from assessor.messages import _, retold
 
 INTERRUPTED, OUR_FAULT = 130, 5
 
@@ -44,8 +63,9 @@ def _root(
     """Assess and audit AI systems: catalog, questionnaire, automated checks, signed reports."""
 
 
-for _module in (demo, init, answer, status, gate, report, sign, verify):
+for _module in (demo, init, prefill, answer, audit, status, gate, report, export, migrate, sign, verify):
     _module.register(app)
+catalog_files.register(catalog.app)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(check.app, name="check")
 app.add_typer(key.app, name="key")
@@ -60,25 +80,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With a documented exit code.
     """
+    from assessor.cli.localise import choose, localised
+
     try:
-        app(args=arguments)
+        choose(sys.argv[1:] if arguments is None else arguments)
+        code = localised(app)(args=arguments, standalone_mode=False)
     except AssessorError as fault:
-        _complain(str(fault))
+        _complain(retold(str(fault)))
         sys.exit(fault.exit_code)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            _complain("interrupted; everything finished is kept")
-        raise
+    except typer.Abort:
+        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as fault:  # noqa: BLE001 - the last resort: a fault of ours, told with its traceback in a file
-        _complain(f"this is a fault of ours ({type(fault).__name__}: {fault}); details in {_log()}")
-        sys.exit(OUR_FAULT)
+    except Exception as fault:  # noqa: BLE001 - the last resort
+        _last_resort(fault)
+    if code == INTERRUPTED:
+        _complain(_("interrupted; everything finished is kept"))
+    sys.exit(code or 0)
+
+
+def _last_resort(fault: Exception) -> NoReturn:
+    """Wrong arguments, which Typer tells; all else is a fault of ours, told with its traceback in a file."""
+    from assessor.cli.localise import complaint
+
+    said = complaint(fault)
+    if said is not None:
+        _complain(said)
+        sys.exit(UsageError.exit_code)
+    told = f"{type(fault).__name__}: {fault}"
+    _complain(_("this is a fault of ours ({fault}); details in {path}", fault=told, path=_log()))
+    sys.exit(OUR_FAULT)
 
 
 def _complain(message: str) -> None:
-    first, *rest = message.splitlines() or [""]
+    if not message:
+        return
+    first, *rest = message.splitlines()
     sys.stderr.write("\n".join([f"assessor: {first}", *(f"          {line}" for line in rest)]) + "\n")
 
 

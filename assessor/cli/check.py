@@ -17,8 +17,11 @@ from assessor.cli.terminal import (
     progress,
     styled,
 )
+from assessor.messages import _, retold
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from assessor.model import CheckRun
 
 app = typer.Typer(help="Automated checks on the model and its data.", no_args_is_help=True)
@@ -40,13 +43,15 @@ def list_(as_json: JsonOption = False) -> None:
         print_json([check.info for check in checks.values()])
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("id", "title", "needs", "tasks"):
+    for column in ("id", _("title"), _("needs"), _("tasks")):
         table.add_column(column)
     for check in checks.values():
-        table.add_row(
-            check.id, check.info.title, ", ".join(sorted(check.info.needs)), ", ".join(sorted(check.info.tasks))
-        )
+        table.add_row(check.id, retold(check.info.title), _listed(check.info.needs), _listed(check.info.tasks))
     out().print(table)
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(_(word) for word in sorted(words))
 
 
 @app.command()
@@ -61,16 +66,19 @@ def show(
         print_json({**check.info.model_dump(mode="json"), "params": check.params_schema()})
         return
     console, info = out(), check.info
-    console.print(f"[bold]{info.id}[/] {info.version}  {info.title}\n\n{info.measures}\n")
-    console.print("[bold]parameters[/] (assessor.yaml, checks: {" + info.id + ": {...}})")
+    console.print(f"[bold]{info.id}[/] {info.version}  {retold(info.title)}\n\n{plain(retold(info.measures))}\n")
+    console.print(f"[bold]{_('parameters')}[/] (assessor.yaml, checks: {{{info.id}: {{...}}}})")
     for name, field in check.params.model_fields.items():
-        console.print(f"  {name} = {plain(repr(field.get_default()))}  [dim]{plain(field.description or '')}[/]")
-    console.print("\n[bold]what a good value does not show[/]")
+        told = plain(retold(field.description or ""))
+        console.print(f"  {name} = {plain(repr(field.get_default()))}  [dim]{told}[/]")
+    console.print(f"\n[bold]{_('what a good value does not show')}[/]")
     for limit in info.limits:
-        console.print(f"  - {limit}")
-    console.print(f"\n[bold]what to do about a bad value[/]\n  {info.remedy}")
-    console.print(f"\n[dim]needs[/] {', '.join(sorted(info.needs))}  [dim]tasks[/] {', '.join(sorted(info.tasks))}")
-    console.print(f"[dim]evidence for[/] {', '.join(info.requirements)}\n[dim]source[/] {info.source}")
+        console.print(f"  - {plain(retold(limit))}")
+    console.print(f"\n[bold]{_('what to do about a bad value')}[/]\n  {plain(retold(info.remedy))}")
+    console.print(
+        f"\n[dim]{_('needs')}[/] {_listed(info.needs)}  [dim]{_('tasks')}[/] {_listed(info.tasks)}\n"
+        f"[dim]{_('evidence for')}[/] {', '.join(info.requirements)}\n[dim]{_('source')}[/] {plain(info.source)}"
+    )
 
 
 @app.command()
@@ -102,9 +110,11 @@ def print_runs(runs: list[CheckRun]) -> None:
     """A line a check: status and the sentence that says why."""
     from rich.table import Table
 
+    from assessor.verdicts import told
+
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("check", "outcome", ""):
+    for column in (_("check"), _("outcome"), ""):
         table.add_column(column, no_wrap=column != "")
     for run in runs:
-        table.add_row(run.check, styled(run.outcome.status), plain(run.outcome.sentence))
+        table.add_row(run.check, styled(run.outcome.status), plain(told(run)))
     out().print(table)

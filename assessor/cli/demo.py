@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assessor.cli.terminal import err, out, progress
+from assessor.cli.terminal import aligned, err, out, plain, progress
 from assessor.errors import IntegrityError
+from assessor.messages import _
 
 if TYPE_CHECKING:
     from assessor.project import Project
@@ -34,36 +35,42 @@ def demo(
         err().print(f"[bold]·[/] {what}")
 
     made = prepare(directory, system, say)
-    say("measuring")
+    say(_("measuring"))
     with progress() as step:
         runs = measure(made.project, step=step)
     print_runs(runs)
-    say("writing and signing the report")
+    say(_("writing and signing the report"))
     report = _signed_report(made.project, system)
-    say("verifying it")
+    say(_("verifying it"))
     _verify(report, directory)
     command = "assessor" if which("assessor") else sys.argv[0]
-    out().print(
-        f"\n{made.answers} answers and {len(runs)} measurements of a real model are in [bold]{directory}[/].\n"
-        f"  the report     {report}\n"
-        f"  verify it      {command} verify {report} --trust {directory}/keys/ca.pem\n"
-        f"  look closer    {command} status --project {directory}\n"
-        f"  the CI gate    {command} gate --project {directory}"
+    told = _(
+        "{answers} answers and {n} measurements of a real model are in {folder}.",
+        answers=made.answers,
+        n=len(runs),
+        folder=f"[bold]{plain(directory)}[/]",
     )
+    next_steps = {
+        _("the report"): str(report),
+        _("verify it"): f"{command} verify {report} --trust {directory}/keys/ca.pem",
+        _("look closer"): f"{command} status --project {directory}",
+        _("the CI gate"): f"{command} gate --project {directory}",
+    }
+    out().print(f"\n{told}\n{plain(aligned(next_steps))}")
 
 
 def _signed_report(project: Project, system: str) -> Path:
-    from assessor.cli.key import LOUD
+    from assessor.cli.key import warning
     from assessor.cli.report import make, write
     from assessor.demonstration import DEVELOPER, PASSPHRASE
     from assessor.keys import new_key
     from assessor.signing import sign_pdf
 
     report = write(project, make(project, "pdf"), "pdf", project.folder / "reports" / f"{system}.pdf")
-    key = new_key(project.folder / "keys", name=DEVELOPER, organisation="ai-assessor demo", passphrase=PASSPHRASE)
-    reason = "I have made this assessment and stand by its answers"
+    key = new_key(project.folder / "keys", name=_(DEVELOPER), organisation="ai-assessor demo", passphrase=PASSPHRASE)
+    reason = _("I have made this assessment and stand by its answers")
     sign_pdf(report, key.p12, report, passphrase=PASSPHRASE, role="developer", reason=reason)
-    err().print(LOUD, style="yellow")
+    err().print(warning(), style="yellow")
     return report
 
 

@@ -9,6 +9,7 @@ import typer
 
 from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, plain, print_json, styled
 from assessor.errors import UsageError
+from assessor.messages import _
 
 if TYPE_CHECKING:
     from assessor.gate import GateDecision
@@ -49,15 +50,17 @@ def gate(
 
 def _print(decision: GateDecision) -> None:
     console = out()
-    for title, findings in (
-        ("forbidden", decision.blocking),
-        ("cannot judge", decision.incomplete),
-        ("waived", decision.waived),
-        ("not judged", decision.not_judged),
-        ("not forbidden", decision.tolerated),
-    ):
+    titled = {
+        _("forbidden"): decision.blocking,
+        _("cannot judge"): decision.incomplete,
+        _("waived"): decision.waived,
+        _("not judged"): decision.not_judged,
+        _("not forbidden"): decision.tolerated,
+    }
+    width = max(map(len, titled))
+    for title, findings in titled.items():
         for finding in findings:
-            console.print(f"[bold]{title:13}[/] {finding.id}  {styled(finding.status)}  {plain(finding.sentence)}")
+            console.print(f"[bold]{title:{width}}[/] {finding.id}  {styled(finding.status)}  {plain(finding.sentence)}")
     for check in decision.passed:
-        console.print(f"{'':13} {check}  {styled('pass')}")
-    console.print(f"gate {decision.sentence}")
+        console.print(f"{'':{width}} {check}  {styled('pass')}")
+    console.print(_("gate {sentence}", sentence=decision.sentence))

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from assessor.cli.terminal import out
+from assessor.cli.terminal import aligned, out
+from assessor.messages import _
 
 
 def register(app: typer.Typer) -> None:
@@ -21,9 +22,10 @@ def init(directory: Annotated[Path, typer.Argument(metavar="[DIR]", file_okay=Fa
     from assessor.project import Project, current_user
 
     project = Project.create(directory, init_files(folder_name(directory)), actor=current_user(), action="init")
-    out().print(
-        f"{project.folder / 'assessor.yaml'} is ready: fill in what is assessed, then\n"
-        "  assessor answer        the questions\n  assessor check run     the measurements\n"
-        "  assessor report        the report",
-        markup=False,
-    )
+    told = _("{path} is ready: fill in what is assessed, then", path=project.folder / "assessor.yaml")
+    next_steps = {
+        "assessor answer": _("the questions"),
+        "assessor check run": _("the measurements"),
+        "assessor report": _("the report"),
+    }
+    out().print(f"{told}\n{aligned(next_steps)}", markup=False)

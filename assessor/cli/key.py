@@ -8,14 +8,11 @@ from typing import Annotated
 import typer
 
 from assessor.cli.terminal import err, out
+from assessor.messages import _
 
 app = typer.Typer(help="Signing keys.", no_args_is_help=True)
 
 PASSPHRASE_VARIABLE = "ASSESSOR_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
-LOUD = (
-    "A key made here proves nothing to strangers: its certificate comes from a test authority that you made yourself. "
-    "For reports that others rely on, use a key from a certificate authority they trust."
-)
 
 PassphraseOption = Annotated[
     str,
@@ -23,6 +20,14 @@ PassphraseOption = Annotated[
         envvar=PASSPHRASE_VARIABLE, prompt=True, hide_input=True, help="Passphrase of the key.", metavar="TEXT"
     ),
 ]
+
+
+def warning() -> str:
+    """What a key made here is worth."""
+    return _(
+        "A key made here proves nothing to strangers: its certificate comes from a test authority that you made "
+        "yourself. For reports that others rely on, use a key from a certificate authority they trust."
+    )
 
 
 @app.command()
@@ -36,5 +41,6 @@ def new(
     from assessor.keys import new_key
 
     made = new_key(directory, name=name, organisation=organisation, passphrase=passphrase)
-    out().print(f"{made.p12}  the key\n{made.ca}  the test authority's certificate, for --trust", markup=False)
-    err().print(LOUD, style="yellow")
+    told = f"{made.p12}  {_('the key')}\n{made.ca}  {_('the certificate of the test authority, for --trust')}"
+    out().print(told, markup=False)
+    err().print(warning(), style="yellow")

@@ -10,6 +10,7 @@ import typer
 
 from assessor.cli.terminal import ProjectOption, err, open_project, out
 from assessor.errors import UsageError
+from assessor.messages import _
 
 if TYPE_CHECKING:
     from assessor.project import Project
@@ -51,7 +52,7 @@ def make(project: Project, format_: str, template: Path | None = None) -> bytes:
 
     assessment = Assessment.read(project)
     if not assessment.runs:
-        err().print("nothing was measured yet; the report says so", style="yellow")
+        err().print(_("nothing was measured yet; the report says so"), style="yellow")
     if format_ == "json":
         return report_json(assessment)
     checks = load_checks()

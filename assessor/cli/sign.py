@@ -10,6 +10,7 @@ import typer
 
 from assessor.cli.key import PassphraseOption
 from assessor.cli.terminal import out
+from assessor.messages import _
 
 
 class Role(StrEnum):
@@ -35,6 +36,6 @@ def sign(
     """Sign a PDF report (PAdES baseline B-B)."""
     from assessor.signing import sign_pdf
 
-    words = reason or f"Signed as {role} of this assessment"
+    words = reason or f"Signed as {role} of this assessment"  # in the file, so in English as the rest of it
     sign_pdf(file, key, output or file, passphrase=passphrase, role=role.value, reason=words)
-    out().print(f"{output or file} is signed as {role}", markup=False)
+    out().print(_("{path} is signed as {role}", path=output or file, role=_(role.value)), markup=False)

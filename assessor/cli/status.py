@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, plain, print_json, styled
+from assessor.messages import _, plural
 
 if TYPE_CHECKING:
     from assessor.assessment import Assessment
+    from assessor.judgement import DimensionState
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
-    """Show what is answered, measured, open and contradicting, and the next step."""
+    """Show what is answered, measured, judged, open and contradicting, and the next step."""
     from assessor.assessment import Assessment
 
     found = Assessment.read(open_project(project))
@@ -27,9 +29,11 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
             {
                 "system": found.configuration.system,
                 "dimensions": found.states,
+                "overall": found.overall,
                 "contradictions": found.contradictions,
                 "outdated": found.outdated,
                 "checks": {check: run.outcome for check, run in found.runs.items()},
+                "left": _left(found),
                 "next": next_step(found),
             }
         )
@@ -37,43 +41,105 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     _print(found)
 
 
+def _left(found: Assessment) -> dict[str, int]:
+    """What the questionnaire still asks."""
+    from assessor.questionnaire import due, effort
+
+    rest: dict[str, int] = effort(due(found.scope), found.scope, found.runs, found.known).model_dump()
+    return rest
+
+
 def _print(found: Assessment) -> None:
     from rich.table import Table
-
-    from assessor.model import DIMENSION_NAMES
 
     console, system = out(), found.configuration.system
     console.print(f"[bold]{plain(system.name)}[/] {plain(system.version)}\n")
     for contradiction in found.contradictions:
-        console.print(f"[bold red]contradiction[/]  {plain(contradiction.sentence)}")
+        console.print(f"[bold red]{_('contradiction')}[/]  {plain(contradiction.sentence)}")
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("", "dimension", "need", "answered", "checks", "residual risk at best"):
-        table.add_column(column, no_wrap=column in {"", "need"})
+    heads = ("", _("dimension"), _("need"), _("answered"), _("judged"), _("checks"), _("residual risk at best"))
+    for column in heads:
+        table.add_column(column, no_wrap=column in {"", heads[2]})
     for state in found.states:
         checks = ", ".join(f"{count} {styled(status)}" for status, count in state.statuses.items())
-        answered = f"{state.answered}/{state.total}"
-        named = state.id in DIMENSION_NAMES.values()
-        at_best = (
-            "[dim]not assessed: need low[/]" if state.skipped else f"{state.ceiling or 'open'}: {state.ceiling_because}"
-        )
-        need = (state.need or "open") if named else ""
-        table.add_row(state.id, state.title, need, answered, checks, at_best if named else "")
+        rated = _at_best(state) if _is_rated(state, found) else ""
+        need = (_(state.need.value) if state.need else _("open")) if _is_rated(state, found) else ""
+        audited = str(state.audited) if state.audited else ""
+        table.add_row(state.id, state.title, need, f"{state.answered}/{state.total}", audited, checks, rated)
     console.print(table)
+    _print_notes(found)
+    console.print(f"\n{_('next')}: {next_step(found)}")
+
+
+def _is_rated(state: DimensionState, found: Assessment) -> bool:
+    return any(head.id == state.id and head.is_dimension for head in found.catalog.head.dimensions)
+
+
+def _at_best(state: DimensionState) -> str:
+    if state.skipped:
+        return f"[dim]{_('not assessed: need low')}[/]"
+    best = f"{_(state.ceiling.value) if state.ceiling else _('open')}: {plain(state.ceiling_because)}"
+    if state.rating is None:
+        return best
+    stated = _("{by} states {risk}", by=plain(state.rating.by), risk=_(state.rating.risk.value))
+    fault = f" [yellow]({plain(state.rating.fault)})[/]" if state.rating.fault else ""
+    return f"{best}; {stated}{fault}"
+
+
+def _print_notes(found: Assessment) -> None:
+    """What deserves a look, each in one line."""
+    from assessor.cli.ask import minutes
+
+    console = out()
     for check in found.outdated:
-        console.print(f"[yellow]outdated[/]  {check}: its target changed since it was judged")
-    console.print(f"\nnext: {next_step(found)}")
+        console.print(
+            f"[yellow]{_('outdated')}[/]  {_('{check}: its target changed since it was judged', check=check)}"
+        )
+    states = [state for head in found.states for area in head.areas for state in area.requirements]
+    disagree = [state.id for state in states if state.disagree]
+    if disagree:
+        console.print(f"[yellow]{_('disagree')}[/]  {_('developer and auditor')}: {', '.join(disagree)}")
+    aged = [state.id for state in states if state.evidence.aged]
+    if aged:
+        console.print(f"[yellow]{_('too old')}[/]  {_('evidence of')} {', '.join(aged)}")
+    second = [head.id for head in found.states if head.second_wanted]
+    if second:
+        console.print(f"[yellow]{_('second person')}[/]  {_('has to agree, the need is high')}: {', '.join(second)}")
+    overall = found.overall
+    if overall.stated:
+        fault = f" [yellow]({plain(overall.fault)})[/]" if overall.fault else ""
+        console.print(f"{_('trustworthy')}: [bold]{_(overall.stated)}[/]{fault}")
+    left = _left(found)
+    if left["requirements"]:
+        asked = _("{n} questions, {drafted} of them with a draft", n=left["questions"], drafted=left["drafted"])
+        console.print(f"[dim]{_('left')}: {asked}, {minutes(left['seconds'])}[/]")
 
 
 def next_step(found: Assessment) -> str:
     """The one command that helps most now."""
+    from assessor.auditing import due as to_judge
+    from assessor.model import Aspect
     from assessor.questionnaire import due
 
-    undecided = [state.title for state in found.states if state.need is None and any("-P" in a.id for a in state.areas)]
+    waiting = due(found.scope)
+    if waiting and waiting[0].aspect in {Aspect.PROFILE, Aspect.PROTECTION}:
+        return "assessor profile   " + plural(
+            "({n} open: it decides what else is asked)", "({n} open: they decide what else is asked)", _first(waiting)
+        )
     if found.configuration.target is None:
-        return "say under target: in assessor.yaml what is measured"
+        return _("say under target: in assessor.yaml what is measured")
     if not found.runs or found.outdated:
         return "assessor check run"
-    if undecided:
-        return f"decide the protection need of {undecided[0].lower()} in assessor.yaml"
-    waiting = due(found.catalog, found.configuration, found.answers)
-    return f"assessor answer   ({len(waiting)} open, {waiting[0].id} first)" if waiting else "assessor report"
+    if waiting:
+        return "assessor answer   " + _("({n} open, {first} first)", n=len(waiting), first=waiting[0].id)
+    if found.audits and (unjudged := to_judge(found)):
+        return "assessor audit   " + _("({n} open, {first} first)", n=len(unjudged), first=unjudged[0].id)
+    return "assessor report"
+
+
+def _first(waiting: tuple[object, ...]) -> int:
+    """How many of profile and protection needs are open."""
+    from assessor.model import Aspect, Requirement
+
+    wanted = {Aspect.PROFILE, Aspect.PROTECTION}
+    return sum(isinstance(item, Requirement) and item.aspect in wanted for item in waiting)

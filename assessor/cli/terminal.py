@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from assessor.messages import SOURCE, _, language, retold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,20 +68,27 @@ def progress() -> Iterator[Step]:
     console = err()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("loading", total=None)
+        task = bar.add_task(_("loading"), total=None)
 
         def step(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            bar.update(task, description=retold(what), completed=done, total=total)
             if not console.is_terminal:
-                console.print(f"[{done}/{total}] {what}", markup=False)
+                console.print(f"[{done}/{total}] {retold(what)}", markup=False)
 
         yield step
 
 
 def styled(word: str) -> str:
-    """A status word in its colour, for rich."""
+    """A status word in the language in use and in its colour, for rich; in English the very word that files use."""
     style = STATUS_STYLE.get(word)
-    return f"[{style}]{word}[/]" if style else word
+    shown = word if language() == SOURCE else _(word.replace("_", " "))
+    return f"[{style}]{shown}[/]" if style else shown
+
+
+def aligned(rows: Mapping[str, str]) -> str:
+    """Lines of two columns, the first as wide as its longest text."""
+    width = max(map(len, rows))
+    return "\n".join(f"  {left:{width}}  {right}" for left, right in rows.items())
 
 
 def plain(text: object) -> str:
@@ -117,7 +126,7 @@ def complete_requirement(incomplete: str) -> list[tuple[str, str]]:
 
     catalog = load_catalog()
     names = [(head.id, head.title) for head in catalog.head.dimensions]
-    names += [(area.id, area.title) for _, area in catalog.areas()]
+    names += [(area.id, area.title) for _dimension, area in catalog.areas()]
     names += [(item.id, item.title) for item in catalog.requirements]
     return [(name, title) for name, title in dict(names).items() if name.startswith(incomplete.upper())]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assessor.cli.terminal import JsonOption, out, plain, print_json
+from assessor.messages import _, plural, retold
 
 if TYPE_CHECKING:
     from assessor.pdf_signatures import Finding
@@ -50,12 +51,17 @@ def print_findings(findings: list[Finding], *, ok: bool) -> None:
     table.add_column()
     table.add_column()
     for finding in findings:
-        table.add_row(f"[{STYLES[finding.status]}]{finding.status}[/]", plain(finding.name), plain(finding.sentence))
+        table.add_row(
+            f"[{STYLES[finding.status]}]{_(finding.status)}[/]",
+            plain(retold(finding.name)),
+            plain(retold(finding.sentence)),
+        )
     out().print(table)
     unknown = sum(finding.status == "unknown" for finding in findings)
     if not ok:
-        out().print("\n[bold red]broken[/]: do not rely on it")
+        out().print(f"\n[bold red]{_('broken')}[/]: {_('do not rely on it')}")
     elif unknown:
-        out().print(f"\nintact, but {unknown} part{'s' if unknown != 1 else ''} could not be checked here")
+        parts = plural("{n} part could not be checked here", "{n} parts could not be checked here", unknown)
+        out().print(f"\n{_('intact, but {parts}', parts=parts)}")
     else:
-        out().print("\n[green]valid[/]: every part was checked and holds")
+        out().print(f"\n[green]{_('valid')}[/]: {_('every part was checked and holds')}")

@@ -362,7 +362,8 @@ def power_sentence(rate: Rate, groups: Groups, critical: float) -> str:
         parts.append(
             f"about {seen:.2f} between the {kind} groups compared ({names}, n = {rate.trials[i]} and {rate.trials[j]})"
         )
+    first, second = parts
     return (
         f"With these group sizes a gap in {rate.name} cannot be seen reliably (power under {POWER:.0%}) when it is "
-        f"under {' or under '.join(parts if precision.min() < precision.max() else parts[:1])}."
+        f"under {first}{f' or under {second}' if precision.min() < precision.max() else ''}."
     )

@@ -228,7 +228,10 @@ def shortfalls(groups: Groups, rates: Mapping[str, Rate], *, minimum: int) -> li
             listed = [
                 f"{groups.attributes[i]}: {groups.names[i]} ({rates[rate].trials[i]})" for i in np.flatnonzero(short)
             ]
-            more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
             what = "Insufficient data, not judged" if rate == "selection_rate" else f"Insufficient data for {rate}"
-            sentences.append(f"{what} (fewer than {minimum} {rows}): {', '.join(listed[:_NAMED])}{more}.")
+            more = len(listed) - _NAMED
+            sentences.append(
+                f"{what} (fewer than {minimum} {rows}): {', '.join(listed[:_NAMED])}"
+                f"{f' and {more} more' if more > 0 else ''}."
+            )
     return sentences

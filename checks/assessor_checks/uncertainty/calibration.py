@@ -162,7 +162,8 @@ def _errors(rows: _Rows, index: np.ndarray, bins: Bins, params: CalibrationParam
     plain, n = _calibration.ece(bins), len(rows.labels)
     p = _calibration.consistency_p_value(rows.confidence, index, plain, seed, params.replicates)
     value, *ends = _calibration.true_ece(bins, p, seed, params.replicates)
-    how = f"{len(bins.n)} {params.binning.replace('_', '-')} bins of {_judged(params.kind)}"
+    filled = params.binning == "equal_mass"
+    how = f"{len(bins.n)} {'equal-mass' if filled else 'equal-width'} bins of {_judged(params.kind)}"
     drawn = f"{INTERVAL}; {params.replicates} resamples"
     test = f"{params.replicates} redrawings of the labels from the model's own probabilities"
     return (

@@ -1,0 +1,124 @@
+"""results/: what one run of one check measured, and how it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from assessor.contract import Frozen, Metric, Result, Series, Table
+from assessor.model.configuration import Interval
+from assessor.model.words import CheckId, Sha256, Text
+
+
+class Status(StrEnum):
+    """Outcome of one check. `measured`: no target was set, so nothing is judged."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    NOT_APPLICABLE = "not_applicable"
+    ERROR = "error"
+    MEASURED = "measured"
+
+
+class Outcome(Frozen):
+    """Status with the sentence that says why."""
+
+    status: Status
+    sentence: Text
+
+
+class JudgedTarget(Frozen):
+    """The target a result was judged against, and where it was set."""
+
+    metric: str | None
+    interval: Interval
+    because: Text
+    source: Text
+
+
+class SplitDigest(Frozen):
+    """Digest and size of one split."""
+
+    sha256: Sha256
+    n: int
+
+
+class SubjectRecord(Frozen):
+    """Exactly what was measured."""
+
+    kind: str
+    model_sha256: Sha256 | None
+    data: Mapping[str, SplitDigest]
+
+
+class Environment(Frozen):
+    """Where it was measured."""
+
+    python: str
+    platform: str
+    packages: Mapping[str, str]
+    device: str
+    threads: int
+
+
+class CodeRecord(Frozen):
+    """The code that measured."""
+
+    package: str
+    version: str
+    sha256: Sha256
+
+
+class CheckRun(Frozen):
+    """One file of results/: what one run of one check measured, and how it compares.
+
+    On CPU the same inputs and seed give the same bytes but for started, seconds and peak_memory_bytes.
+    """
+
+    model_config = ConfigDict(title="Check result, format 1")
+
+    format: Literal[1] = 1
+    check: CheckId
+    check_version: str
+    title: str
+    requirements: tuple[str, ...]
+    outcome: Outcome
+    target: JudgedTarget | None
+    metrics: tuple[Metric, ...] = ()
+    series: tuple[Series, ...] = ()
+    tables: tuple[Table, ...] = ()
+    remarks: tuple[str, ...] = ()
+    doubt: str | None = None
+    limits: tuple[str, ...]
+    params: Mapping[str, Any]
+    seed: int
+    subject: SubjectRecord
+    environment: Environment
+    code: CodeRecord
+    key: Sha256
+    started: datetime
+    seconds: float
+    peak_memory_bytes: int
+
+    @property
+    def result(self) -> Result | None:
+        """What `measure` returned, or None when it could not measure."""
+        if not self.metrics:
+            return None
+        return Result(
+            metrics=self.metrics, series=self.series, tables=self.tables, remarks=self.remarks, doubt=self.doubt
+        )
+
+    @property
+    def judged_metric(self) -> Metric | None:
+        """The metric the target means: the named one, else the primary, else the first."""
+        wanted = self.target.metric if self.target else None
+        for metric in self.metrics:
+            if metric.name == wanted or (wanted is None and metric.primary):
+                return metric
+        return self.metrics[0] if self.metrics and wanted is None else None
