@@ -121,7 +121,7 @@ def _render(
     environment.globals["_"] = _
     context = report_content(record, assessment, checks)
     style = (files("assessor.templates") / "report" / "report.css").read_text("utf-8")
-    style = style.replace("@PAGE@", _("page")).replace("@OF@", _("of"))
+    style = style.replace("@PAGE@", _("page")).replace("@OF@", _("of")).replace("@DIGEST@", context["digest"])
     try:
         return environment.get_template("report.html.j2").render(
             **context,

@@ -259,7 +259,7 @@ def _card(run: CheckRun, check: Check | None) -> dict[str, Any]:
         "limits": _texts(run.limits),
         "measures": _text(check.info.measures) if check else None,
         "remedy": _text(check.info.remedy) if check else None,
-        "source": check.info.source if check else "",
+        "source": retold(check.info.source) if check else "",
         "params": _in_words(_without_empty(run.params)) or _("none"),
         "seed": run.seed,
         "version": run.check_version,

@@ -256,7 +256,10 @@ def _excel_rows(path: Path) -> list[tuple[int, Sequence[object]]]:
 
     from openpyxl.utils.exceptions import InvalidFileException
 
-    broken = (OSError, EOFError, BadZipFile, zlib.error, InvalidFileException, LookupError, SyntaxError, ValueError)
+    broken = (
+        *(OSError, EOFError, BadZipFile, zlib.error, InvalidFileException),  # no archive of its kind
+        *(AttributeError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError),  # XML that says nonsense
+    )
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:

@@ -38,6 +38,7 @@ from assessor.model import (
     System,
     Verdict,
 )
+from assessor.registry import load_checks
 from tools.english import python_texts, template_texts
 
 ROOT = Path(__file__).parents[1]
@@ -222,6 +223,7 @@ def _placed() -> Iterator[tuple[str, str]]:
         place = kind.__module__.replace(".", "/") + ".py"
         yield from ((place, member.value.replace("_", " ")) for member in kind)
     yield from _mapping_texts()
+    yield from ((f"{CHECKS}/{name.replace('.', '/')}.py", check.info.source) for name, check in load_checks().items())
     for source in (WORDS, LIBRARIES):
         yield from ((place, text) for place, texts in source.items() for text in texts)
 
