@@ -130,6 +130,7 @@ class AreaState(Frozen):
         open: Ids that concern the system and that nobody answered.
         deviations: Ids judged partly or not fulfilled, or failed by a check.
         unmet: Ids of criteria among them.
+        set_aside: Ids of criteria that concern the system by the catalog and were stated not to.
         sentence: The area's state in words; "no deviation" only when nothing is open.
     """
 
@@ -138,6 +139,7 @@ class AreaState(Frozen):
     open: tuple[str, ...]
     deviations: tuple[str, ...]
     unmet: tuple[str, ...]
+    set_aside: tuple[str, ...]
     sentence: str
 
 
@@ -365,13 +367,17 @@ def _area(head: AreaHead, facts: Facts) -> AreaState:
     unanswered = tuple(state.id for state in concerned if state.standing is Verdict.NOT_ASSESSED)
     deviations = tuple(state.id for state in states if _deviates(state))
     criteria = {item.id for item in requirements if item.aspect is Aspect.CRITERION}
+    set_aside = tuple(
+        state.id for state in concerned if state.id in criteria and state.standing is Verdict.NOT_APPLICABLE
+    )
     return AreaState(
         id=head.id,
         requirements=states,
         open=unanswered,
         deviations=deviations,
         unmet=tuple(name for name in deviations if name in criteria),
-        sentence=_area_sentence(len(concerned), len(unanswered), len(deviations)),
+        set_aside=set_aside,
+        sentence=_area_sentence(len(concerned), len(unanswered), len(deviations), len(set_aside)),
     )
 
 
@@ -380,15 +386,19 @@ def _deviates(state: RequirementState) -> bool:
     return stated or Status.FAIL in state.checks.values()
 
 
-def _area_sentence(total: int, unanswered: int, deviations: int) -> str:
+def _area_sentence(total: int, unanswered: int, deviations: int, set_aside: int) -> str:
     if not total and not deviations:
         return _("does not concern this system")
     if total and unanswered == total:
         return _("not assessed") if not deviations else _("not answered, {n} failed by measurement", n=deviations)
     found = plural("{n} deviation", "{n} deviations", deviations) if deviations else _("no deviation")
     if unanswered:
-        return _("{found} so far, {n} of {total} requirements open", found=found, n=unanswered, total=total)
-    return found
+        found = _("{found} so far, {n} of {total} requirements open", found=found, n=unanswered, total=total)
+    return f"{found}, {_set_aside(set_aside)}" if set_aside else found
+
+
+def _set_aside(n: int) -> str:
+    return plural("{n} criterion stated not applicable", "{n} criteria stated not applicable", n)
 
 
 # --- one dimension ---------------------------------------------------------------------------------------------------
@@ -485,12 +495,14 @@ def _ceiling(
             first=decisive[0],
         )
     deviations = [name for area in risk_areas for name in area.deviations]
+    set_aside = [name for area in risk_areas for name in area.set_aside]
     outdated = [state.id for area in areas for state in area.requirements if state.outdated and state.applies]
     found = [
         plural("{n} deviation", "{n} deviations", len(deviations)) if deviations else "",
         plural("{n} check without a clear result", "{n} checks without a clear result", len(unclear))
         if unclear
         else "",
+        _set_aside(len(set_aside)) if set_aside else "",
         plural("{n} measure unanswered", "{n} measures unanswered", len(unanswered)) if unanswered else "",
         plural("{n} answer changed after its audit", "{n} answers changed after their audit", len(outdated))
         if outdated

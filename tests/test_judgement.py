@@ -695,3 +695,13 @@ def test_ceilings_are_ordered() -> None:
 def test_every_aspect_of_the_tiny_catalog(tiny_catalog: Catalog) -> None:
     assert tuple(item.id for item in tiny_catalog.requirements) == REQUIREMENTS
     assert {item.aspect for item in tiny_catalog.requirements} == set(Aspect)
+
+
+def test_a_criterion_stated_not_applicable_is_no_fulfilled_one(catalog: Catalog, configure: Make) -> None:
+    values = {item.id: "fulfilled" for item in catalog.requirements} | {"FN-R-FN-CR-01": "not_applicable"}
+    answers = {name: answer(value) for name, value in values.items()}
+    found = judge_assessment(Facts(Scope(catalog, configure(), answers)))[1]
+    area = next(one for one in found.areas if one.id == "FN-R-FN")
+    assert area.set_aside == ("FN-R-FN-CR-01",)
+    assert area.sentence == "no deviation, 1 criterion stated not applicable"
+    assert (found.ceiling, found.ceiling_because) == ("acceptable", "1 criterion stated not applicable")
