@@ -91,7 +91,10 @@ def test_nothing_is_left_in_english(translations: dict[str, str]) -> None:
     names = {text for text, places in extracted().items() if all(place.startswith(MAPPINGS) for place in places)}
     same = [text for text, said in translations.items() if said == text and text not in ALIKE | names]
     assert not same, some(same)
-    words = [said for text, said in translations.items() if text not in NAMED and ENGLISH.search(PLACE.sub("", said))]
+    cited = {check.info.source for check in load_checks().values()}  # titles of papers stay as they are
+    words = [
+        said for text, said in translations.items() if text not in NAMED | cited and ENGLISH.search(PLACE.sub("", said))
+    ]
     assert not words, some(words)
 
 

@@ -18,7 +18,7 @@ MARKED = {"_": 1, "plural": 2}  # our two ways to say that a text is shown, and 
 _SILENT_CALLS = """
 getattr hasattr setattr get pop compile match fullmatch search sub split rsplit partition rpartition replace startswith
 endswith removeprefix removesuffix encode decode strftime strptime joinpath glob rglob filterwarnings getLogger TypeVar
-StringConstraints ConfigDict find_spec import_module Option Argument Typer isinstance
+StringConstraints ConfigDict cast find_spec import_module Option Argument Typer isinstance
 """
 _SILENT_KEYWORDS = "id version source pattern requirements metavar envvar loc color cmap style"
 SILENT_CALLS, SILENT_KEYWORDS = frozenset(_SILENT_CALLS.split()), frozenset(_SILENT_KEYWORDS.split())
@@ -26,7 +26,7 @@ SILENT_CALLS, SILENT_KEYWORDS = frozenset(_SILENT_CALLS.split()), frozenset(_SIL
 MOST_VARIANTS = 16
 _PLACE = re.compile(r"\{\w+\}")
 _WORDS = re.compile(r"(?<![\w.@])[A-Za-z][a-z]+(?![\w.=(@])")
-_CODE = re.compile(r"\(\?|\[\^|</|<\w+ |%[YmdHMS]|://|\\[ds]|\{\{|^--|[a-z]:[a-z_]+;")
+_CODE = re.compile(r"\| None|\(\?|\[\^|</|<\w+ |%[YmdHMS]|://|\\[ds]|\{\{|^--|[a-z]:[a-z_]+;")
 
 
 def is_prose(text: str) -> bool:
