@@ -137,7 +137,11 @@ def test_loading_takes_less_than_a_second() -> None:
 
 
 def test_validate_is_quick_as_a_command() -> None:
-    code = "import resource, sys; from assessor.cli import main\ntry:\n    main(['catalog', 'validate'])\nexcept SystemExit as e:\n    assert not e.code\nu = resource.getrusage(resource.RUSAGE_SELF); print(u.ru_utime + u.ru_stime, file=sys.stderr)"
+    code = (
+        "import resource, sys; from assessor.cli import main\n"
+        "try:\n    main(['catalog', 'validate'])\nexcept SystemExit as e:\n    assert not e.code\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF); print(used.ru_utime + used.ru_stime, file=sys.stderr)"
+    )
     done = [
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
