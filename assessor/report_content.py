@@ -351,7 +351,7 @@ def _widths(heads: list[str], cells: list[list[dict[str, str]]]) -> list[float]:
 
 
 def _cell(value: Any, *, ours: bool) -> str:
-    """A cell in the language in use; a single word is translated only where it is ours and no name."""
+    """A cell in the language in use; words are translated only where they are ours, never users' own."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -361,7 +361,7 @@ def _cell(value: Any, *, ours: bool) -> str:
     text = str(value)
     if ours and language() != SOURCE:
         return retold(text.replace("_", " "))
-    return retold(text) if " " in text else text
+    return text
 
 
 def _dimension(state: DimensionState, assessment: Assessment, cards: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,14 @@ def test_catalog_is_whole_beside_a_foreign_checks_package(installed: Path, tmp_p
     assert len(listed) == 240
 
 
+def test_packs_mappings_and_german_came_along(installed: Path, tmp_path: Path) -> None:
+    found = json.loads(run(str(installed / "assessor"), "catalog", "validate", "--json", cwd=tmp_path))
+    assert (found["in_packs"], found["languages"], found["frameworks"]) == (62, ["en", "de"], 7)
+    assert "Beantwortet Anforderungen" in run(
+        str(installed / "assessor"), "answer", "--help", "--lang", "de", cwd=tmp_path
+    )
+
+
 def test_all_checks_and_templates_came_along(installed: Path, tmp_path: Path) -> None:
     listed = json.loads(run(str(installed / "assessor"), "check", "list", "--json", cwd=tmp_path))
     assert len(listed) == 7

@@ -20,7 +20,7 @@ from assessor.cli.terminal import (
     print_json,
     styled,
 )
-from assessor.messages import _, plural
+from assessor.messages import _, day, plural
 
 if TYPE_CHECKING:
     from assessor.assessment import Assessment
@@ -118,9 +118,8 @@ def _walk(project: Project, which: str | None, by: str) -> None:
     found = Assessment.read(project)
     waiting = list(due(found, which))
     console = err()
-    console.print(
-        plural("{n} requirement to judge", "{n} requirements to judge", len(waiting)) + f". [dim]{ask.commands()}[/]"
-    )
+    console.print(plural("{n} requirement to judge", "{n} requirements to judge", len(waiting)))
+    console.print(f"[dim]{ask.commands()}[/]")
     position = 0
     try:
         while position < len(waiting):
@@ -130,11 +129,13 @@ def _walk(project: Project, which: str | None, by: str) -> None:
             position = max(0, position + outcome)
         for head in to_rate(Assessment.read(project), which):
             _rate(project, Assessment.read(project), head, by)
-    except ask.Quit:
+    except (ask.Quit, ask.Later):
         pass
-    except ask.Later:
-        pass
-    left = len(due(Assessment.read(project), which))
+    open_ids = {item.id for item in due(Assessment.read(project))}
+    left = sum(item.id in open_ids for item in waiting)
+    if not left:
+        console.print("\n" + _("Nothing is left here. Next:  assessor status"))
+        return
     console.print(
         "\n"
         + plural("Everything is kept; {n} requirement is not judged", "Everything is kept; {n} are not judged", left)
@@ -262,7 +263,7 @@ class _Steps:
             console.print(f"[yellow]{_('not answered')}[/]")
         else:
             console.print(
-                f"\n{plain(answer.by)}, {answer.at:%Y-%m-%d}: {styled(str(answer.value))}  {plain(answer.because)}"
+                f"\n{plain(answer.by)}, {day(answer.at)}: {styled(str(answer.value))}  {plain(answer.because)}"
             )
             for name, reply in found.scope.replies(item.id).items():
                 question = item.question(name)
