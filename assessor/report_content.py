@@ -209,7 +209,7 @@ def _profile(system: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{str(key).replace('_', ' ')}: {_in_words(item)}" for key, item in value.items())
+        return "; ".join(f"{_(str(key).replace('_', ' '))}: {_in_words(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_in_words, value))
     return str(value)
@@ -361,7 +361,7 @@ def _cell(value: Any, *, ours: bool) -> str:
     text = str(value)
     if ours and language() != SOURCE:
         return retold(text.replace("_", " "))
-    return text
+    return _(text) if " " in text else text  # a sentence of a check's; a name of users' is none of these
 
 
 def _dimension(state: DimensionState, assessment: Assessment, cards: Mapping[str, Any]) -> dict[str, Any]:
