@@ -16,7 +16,7 @@ from assessor.contract import Check
 from assessor.criteria import followed_catalog
 from assessor.engine import Job, is_same, key_of, rejudge, run_job, subject_record
 from assessor.errors import UsageError
-from assessor.judgement import Contradiction, DimensionState, Facts, OverallState, judge_assessment, judge_overall
+from assessor.judgement import Facts, judge_assessment, judge_overall
 from assessor.messages import SOURCE, speaking
 from assessor.model import (
     Answer,
@@ -25,8 +25,11 @@ from assessor.model import (
     Catalog,
     CheckRun,
     Configuration,
+    Contradiction,
+    DimensionState,
     JudgedTarget,
     Known,
+    OverallState,
     Status,
     TargetSpec,
 )

@@ -11,9 +11,17 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from assessor.contract import Frozen
-from assessor.judgement import RequirementState
 from assessor.messages import _
-from assessor.model import ApplicationDate, Catalog, Clause, Framework, Requirement, State, dimension_of
+from assessor.model import (
+    ApplicationDate,
+    Catalog,
+    Clause,
+    Framework,
+    Requirement,
+    RequirementState,
+    State,
+    dimension_of,
+)
 
 
 class ClauseState(StrEnum):

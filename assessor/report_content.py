@@ -11,18 +11,21 @@ from assessor.assessment import Assessment
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.charts import NARROW, plot_svg, target_line
 from assessor.contract import Check, Result
-from assessor.judgement import AreaState, DimensionState, RequirementState, attached_evidence
+from assessor.judgement import attached_evidence
 from assessor.messages import SOURCE, _, day, is_retold, language, localised_digits, retold
 from assessor.model import (
     DIMENSION_NAMES,
     Answer,
+    AreaState,
     Assurance,
     Audit,
     CheckRun,
+    DimensionState,
     EvidenceRef,
     QuestionType,
     Reply,
     Requirement,
+    RequirementState,
     Status,
     Verdict,
 )

@@ -18,7 +18,7 @@ from assessor.cli import main
 from assessor.cli.catalog import complete_framework
 from assessor.coverage import ClauseCoverage, ClauseState, Standing, coverage
 from assessor.criteria import load_catalog, load_frameworks
-from assessor.judgement import EvidenceState, Facts, RequirementState, judge_assessment
+from assessor.judgement import Facts, judge_assessment
 from assessor.model import (
     Answer,
     AreaKind,
@@ -26,8 +26,10 @@ from assessor.model import (
     Catalog,
     CheckRun,
     Confidence,
+    EvidenceState,
     Framework,
     Relationship,
+    RequirementState,
     Status,
     Verdict,
 )

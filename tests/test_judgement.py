@@ -13,18 +13,21 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from assessor.applicability import Scope
-from assessor.judgement import (
-    CONCLUSIONS,
+from assessor.judgement import CONCLUSIONS, Facts, ResidualRisk, judge_assessment, judge_overall, rank
+from assessor.model import (
+    Answer,
+    Aspect,
+    Audit,
+    AuditSummary,
+    Catalog,
+    CheckRun,
+    Configuration,
     DimensionState,
-    Facts,
     OverallState,
     RequirementState,
-    ResidualRisk,
-    judge_assessment,
-    judge_overall,
-    rank,
+    Status,
+    Verdict,
 )
-from assessor.model import Answer, Aspect, Audit, AuditSummary, Catalog, CheckRun, Configuration, Status, Verdict
 
 Make = Callable[..., Any]
 AT = "2026-11-21T10:00:00Z"

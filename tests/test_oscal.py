@@ -30,7 +30,6 @@ from assessor.exports.oscal_reading import catalog_from_oscal, to_yaml
 from assessor.exports.oscal_results import NOT_SATISFIED, SATISFIED, objective_status, results_to_oscal
 from assessor.exports.oscal_scope import Export
 from assessor.exports.oscal_words import NS, OSCAL_VERSION, line, prop, uid
-from assessor.judgement import EvidenceState, RequirementState
 from assessor.messages import speaking
 from assessor.model import (
     Answer,
@@ -40,7 +39,9 @@ from assessor.model import (
     Catalog,
     CheckRun,
     Configuration,
+    EvidenceState,
     Requirement,
+    RequirementState,
     Status,
     Verdict,
 )

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from assessor.assessment import Assessment
-    from assessor.judgement import RequirementState
-    from assessor.model import Catalog, Requirement
+    from assessor.model import Catalog, Requirement, RequirementState
 
 app = typer.Typer(help="The catalog of requirements.", no_args_is_help=True)
 

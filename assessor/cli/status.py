@@ -11,7 +11,7 @@ from assessor.messages import _, plural
 
 if TYPE_CHECKING:
     from assessor.assessment import Assessment
-    from assessor.judgement import DimensionState
+    from assessor.model import DimensionState
 
 
 def register(app: typer.Typer) -> None:

@@ -29,9 +29,8 @@ from assessor.exports.oscal_observations import (
 from assessor.exports.oscal_plan import planned_checks
 from assessor.exports.oscal_scope import AUDITOR, DEVELOPER, OWNER, Export, selection
 from assessor.exports.oscal_words import NS, PLAN, Node, filled, line, moment, optional, prop, props
-from assessor.judgement import DimensionState, RequirementState
 from assessor.messages import _
-from assessor.model import Requirement, ResidualRisk, TradeOff, Verdict
+from assessor.model import DimensionState, Requirement, RequirementState, ResidualRisk, TradeOff, Verdict
 
 SATISFIED, NOT_SATISFIED = "satisfied", "not-satisfied"
 _STATUS = {

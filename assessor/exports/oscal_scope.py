@@ -13,9 +13,8 @@ from assessor import __version__
 from assessor.assessment import Assessment
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.exports.oscal_words import Node, filled, line, metadata, optional, prop, props, uid
-from assessor.judgement import RequirementState
 from assessor.messages import _, language
-from assessor.model import EvidenceRef, Requirement, Verdict
+from assessor.model import EvidenceRef, Requirement, RequirementState, Verdict
 
 DEVELOPER, AUDITOR, OWNER, PROVIDER = "developer", "auditor", "risk-owner", "provider"
 

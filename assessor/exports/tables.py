@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from assessor.assessment import Assessment
-from assessor.judgement import RequirementState, attached_evidence
+from assessor.judgement import attached_evidence
 from assessor.messages import _
-from assessor.model import Aspect, Catalog, Requirement
+from assessor.model import Aspect, Catalog, Requirement, RequirementState
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are full-width ones
 CONTROL_SIGNS = ("\t", "\r", "\n")
