@@ -16,7 +16,7 @@ from assessor.messages import LANGUAGES, SOURCE
 from assessor.model import CheckRun
 from assessor.project import Project
 from assessor.registry import load_checks
-from assessor.report_content import TOLD_COLUMNS
+from assessor.report_cards import TOLD_COLUMNS
 from assessor.retelling import PLACE, Retelling
 from tools.messages import LOCALE, extracted
 

@@ -1,0 +1,173 @@
+"""Checks as the report shows them: one card a measurement, with its line, numbers, tables and limits."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assessor.charts import NARROW, plot_svg, target_line
+from assessor.contract import Check, Result
+from assessor.messages import SOURCE, _, is_retold, language, localised_digits, retold
+from assessor.model import CheckRun, Status, Verdict
+from assessor.verdicts import shown, shown_interval, told
+
+WORDS = {
+    Status.PASS: "Pass",
+    Status.FAIL: "Fail",
+    Status.INCONCLUSIVE: "Inconclusive",
+    Status.NOT_APPLICABLE: "Not applicable",
+    Status.ERROR: "Error",
+    Status.MEASURED: "Measured",
+    Verdict.FULFILLED: "Fulfilled",
+    Verdict.PARTLY: "Partly",
+    Verdict.NOT_FULFILLED: "Not fulfilled",
+    Verdict.NOT_ASSESSED: "Not assessed",
+}
+TOLD_COLUMNS = frozenset({"metric", "part", "rate", "split", "status"})
+"""Columns of tables whose cells hold words of the checks; other columns may hold names of classes and groups."""
+
+
+def in_words(value: Any) -> str:
+    """Nested plain data in one line."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{_(str(key).replace('_', ' '))}: {in_words(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(in_words, value))
+    return str(value)
+
+
+def without_empty(value: Any) -> Any:
+    """Nested plain data without members that are empty."""
+    if isinstance(value, Mapping):
+        return {key: without_empty(item) for key, item in value.items() if item not in (None, [], ())}
+    return value
+
+
+def card(run: CheckRun, check: Check | None) -> dict[str, Any]:
+    """One check's measurement as the report shows it."""
+    metric = run.judged_metric
+    result = run.result
+    interval = run.target.interval if run.target else None
+    return {
+        "id": run.check,
+        "anchor": run.check.replace(".", "-"),
+        "title": retold(run.title),
+        "status": run.outcome.status.value,
+        "word": _(WORDS[run.outcome.status]),
+        "sentence": told(run),
+        "requirements": list(run.requirements),
+        "target": _card_target(run),
+        "line": target_line(metric, interval) if metric else None,
+        "small_line": target_line(metric, interval, width=NARROW) if metric else None,
+        "metric": _(metric.name.replace("_", " ")) if metric else None,
+        "metrics": [_metric(item, judged=metric is not None and item.name == metric.name) for item in run.metrics],
+        "tables": [_table(table.title, table.columns, table.rows) for table in run.tables if len(table.rows) <= 40],
+        "plot": _plot(check, result) if check and result else None,
+        "remarks": _texts(run.remarks),
+        "limits": _texts(run.limits),
+        "measures": _text(check.info.measures) if check else None,
+        "remedy": _text(check.info.remedy) if check else None,
+        "source": retold(check.info.source) if check else "",
+        "params": in_words(without_empty(run.params)) or _("none"),
+        "seed": run.seed,
+        "version": run.check_version,
+        "code": run.code.model_dump(),
+        "started": run.started.strftime("%Y-%m-%d %H:%M UTC"),
+        "seconds": shown(run.seconds),
+        "memory": f"{run.peak_memory_bytes / 2**20:.0f} MiB",
+    }
+
+
+def _text(text: str) -> dict[str, str]:
+    """A stored sentence in the language in use, and the language it is really in."""
+    return {"text": retold(text), "lang": "" if is_retold(text) else "en"}
+
+
+def _texts(texts: Sequence[str]) -> list[dict[str, str]]:
+    return [_text(text) for text in texts]
+
+
+def _plot(check: Check, result: Result) -> str | None:
+    """The plot as a data URI: a picture can run nothing."""
+    svg = plot_svg(check, result)
+    return None if svg is None else f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _card_target(run: CheckRun) -> dict[str, str] | None:
+    if run.target is None:
+        return None
+    words = shown_interval(run.target.interval)
+    return {"words": words, "because": run.target.because, "source": run.target.source}
+
+
+def _metric(metric: Any, *, judged: bool) -> dict[str, Any]:
+    interval = None if metric.low is None else _("{low} to {high}", low=shown(metric.low), high=shown(metric.high))
+    return {
+        "name": _(metric.name.replace("_", " ")),
+        "value": shown(metric.value) + ("" if metric.unit == "1" else f" {retold(metric.unit)}"),
+        "interval": interval,
+        "confidence": _("{percent} %", percent=f"{100 * metric.confidence:.0f}") if metric.confidence else "",
+        "n": metric.n,
+        "better": metric.better.value,
+        "method": retold(metric.method),
+        "judged": judged,
+    }
+
+
+def _table(title: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> dict[str, Any]:
+    """A table whose low and high columns have joined the value before them, with widths by content."""
+    of_classes = "\\" in columns[0]  # rows and columns are classes, whose names stay
+    heads: list[str] = []
+    cells: list[list[dict[str, str]]] = [[] for _ in rows]
+    numeric: list[bool] = []
+    index = 0
+    while index < len(columns):
+        name = columns[index]
+        ends = tuple(end.replace("_", " ") for end in columns[index + 1 : index + 3])
+        plain = name.replace("_", " ")
+        joined = ends in {("low", "high"), (f"{plain} low", f"{plain} high")}
+        for row, line in zip(rows, cells, strict=True):
+            interval = _ends(*row[index + 1 : index + 3]) if joined else ""
+            line.append({"text": _cell(row[index], ours=name in TOLD_COLUMNS), "interval": interval})
+        numeric.append(all(isinstance(row[index], int | float | None) for row in rows))
+        heads.append(name if of_classes and index else _(name.replace("_", " ")))
+        index += 3 if joined else 1
+    return {
+        "title": retold(title),
+        "columns": heads,
+        "rows": cells,
+        "numeric": numeric,
+        "widths": _widths(heads, cells),
+    }
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return ""
+    ends = [localised_digits(f"{end:.3g}") for end in (low, high)]
+    return _("{low} to {high}", low=ends[0], high=ends[1])
+
+
+def _widths(heads: list[str], cells: list[list[dict[str, str]]]) -> list[float]:
+    """Shares of the width in percent: by the longest text of a column, within limits."""
+    longest = []
+    for column, head in enumerate(heads):
+        texts = [max(len(line[column]["text"]), len(line[column]["interval"])) for line in cells]
+        words = max(map(len, head.split()), default=0)
+        longest.append(min(max([words + 1, 5, *texts]), 20))
+    return [round(100 * length / sum(longest), 2) for length in longest]
+
+
+def _cell(value: Any, *, ours: bool) -> str:
+    """A cell in the language in use; words are translated only where they are ours, never users' own."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    if isinstance(value, float):
+        return shown(value)
+    text = str(value)
+    if ours and language() != SOURCE:
+        return retold(text.replace("_", " "))
+    return _(text) if " " in text else text  # a sentence of a check's; a name of users' is none of these
