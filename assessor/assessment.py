@@ -17,7 +17,7 @@ from assessor.criteria import followed_catalog
 from assessor.engine import Job, is_same, key_of, rejudge, run_job, subject_record
 from assessor.errors import UsageError
 from assessor.judgement import Facts, judge_assessment, judge_overall
-from assessor.messages import SOURCE, speaking
+from assessor.messages import SOURCE, language, speaking
 from assessor.model import (
     Answer,
     Audit,
@@ -246,10 +246,11 @@ def _job(check: Check, project: Project, configuration: Configuration, catalog: 
 
 
 def init_files(name: str) -> dict[str, bytes]:
-    """Contents of a new assessment folder."""
+    """Contents of a new assessment folder, with comments in the language in use."""
     from importlib.resources import files
 
-    text = (files("assessor.templates") / "project" / "assessor.yaml").read_text("utf-8")
+    template = "assessor.yaml" if language() == SOURCE else f"assessor.{language()}.yaml"
+    text = (files("assessor.templates") / "project" / template).read_text("utf-8")
     return {
         "assessor.yaml": text.replace("{{ name }}", name).encode(),
         ".gitignore": b".assessor/\nkeys/*.p12\n",

@@ -416,3 +416,15 @@ def test_relative_flatness_equals_the_full_hessian(run: Run, tmp_path: Path) -> 
     )
     assert told["relative_flatness"] == pytest.approx(trace, rel=1e-9)
     assert told["relative_flatness_max"] == pytest.approx(maximum, rel=1e-9)
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_new_folder_is_sound_and_says_the_same_in_every_language(run: Run, tmp_path: Path, language: str) -> None:
+    import yaml
+
+    assert run("init", tmp_path / language, "--lang", language).code == 0
+    assert run("status", "--project", tmp_path / language, "--lang", language).code == 0
+    english = Path(__file__).parents[1] / "templates" / "project" / "assessor.yaml"
+    made = yaml.safe_load((tmp_path / language / "assessor.yaml").read_text())
+    expected = yaml.safe_load(english.read_text().replace("{{ name }}", language))
+    assert made == expected

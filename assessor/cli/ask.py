@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from assessor.cli.terminal import err, plain
 from assessor.errors import UsageError
-from assessor.messages import _
+from assessor.messages import _, number
 
 if TYPE_CHECKING:
     from assessor.model import Param, Question
@@ -252,4 +252,4 @@ def minutes(seconds: float) -> str:
         return _("about a minute")
     if seconds < 5400:
         return _("about {n} minutes", n=round(seconds / 60))
-    return _("about {n} hours", n=round(seconds / 3600, 1))
+    return _("about {n} hours", n=number(seconds / 3600, 2))

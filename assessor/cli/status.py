@@ -113,18 +113,19 @@ def _print_notes(found: Assessment) -> None:
     if left["requirements"]:
         asked = _("{n} questions, {drafted} of them with a draft", n=left["questions"], drafted=left["drafted"])
         console.print(f"[dim]{_('left')}: {asked}, {minutes(left['seconds'])}[/]")
+        if _decides_more(found):
+            console.print(f"[dim]{_('Profile and protection needs will leave out much of it.')}[/]")
 
 
 def next_step(found: Assessment) -> str:
     """The one command that helps most now."""
     from assessor.auditing import due as to_judge
-    from assessor.model import Aspect
     from assessor.questionnaire import due
 
     waiting = due(found.scope)
-    if waiting and waiting[0].aspect in {Aspect.PROFILE, Aspect.PROTECTION}:
+    if decisive := _decides_more(found):
         return "assessor profile   " + plural(
-            "({n} open: it decides what else is asked)", "({n} open: they decide what else is asked)", _first(waiting)
+            "({n} open: it decides what else is asked)", "({n} open: they decide what else is asked)", decisive
         )
     if found.configuration.target is None:
         return _("say under target: in assessor.yaml what is measured")
@@ -137,9 +138,8 @@ def next_step(found: Assessment) -> str:
     return "assessor report"
 
 
-def _first(waiting: tuple[object, ...]) -> int:
+def _decides_more(found: Assessment) -> int:
     """How many of profile and protection needs are open."""
-    from assessor.model import Aspect, Requirement
+    from assessor.questionnaire import STATED_BY_REPLIES, due
 
-    wanted = {Aspect.PROFILE, Aspect.PROTECTION}
-    return sum(isinstance(item, Requirement) and item.aspect in wanted for item in waiting)
+    return sum(item.aspect in STATED_BY_REPLIES for item in due(found.scope))
