@@ -428,3 +428,10 @@ def test_a_new_folder_is_sound_and_says_the_same_in_every_language(run: Run, tmp
     made = yaml.safe_load((tmp_path / language / "assessor.yaml").read_text())
     expected = yaml.safe_load(english.read_text().replace("{{ name }}", language))
     assert made == expected
+
+
+def test_the_language_of_a_run_ends_with_it(run: Run, tmp_path: Path) -> None:
+    from assessor.messages import language
+
+    run("init", tmp_path / "a", "--lang", "de")
+    assert language() == "en"

@@ -34,7 +34,7 @@ from assessor.cli import (
     verify,
 )
 from assessor.errors import AssessorError, UsageError
-from assessor.messages import _, retold
+from assessor.messages import _, language, retold, speaking
 
 INTERRUPTED, OUR_FAULT = 130, 5
 
@@ -80,6 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With a documented exit code.
     """
+    with speaking(language()):  # what this run chooses ends with it
+        _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> NoReturn:
     from assessor.cli.localise import choose, localised
 
     try:
