@@ -359,6 +359,6 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @given(st.binary())
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
-    has_front_matter(content)
+    assert has_front_matter(content) in {True, False}
     with contextlib.suppress(UsageError):
-        found_in_model_card(content, "x.md")
+        assert set(found_in_model_card(content, "x.md")) <= set(KEYS)

@@ -207,4 +207,4 @@ def test_starting_needs_nothing_heavy(project: Project) -> None:
         f"except SystemExit: pass\n"
         f"assert not {{'torch', 'sklearn', 'weasyprint'}} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
