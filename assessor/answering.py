@@ -285,38 +285,28 @@ def save_settings(
     """
     answers = project.answers(catalog)
     same_as = _other(same_as, catalog, answers)
-    verdicts: dict[str, Verdict] = {}
-    made: dict[str, Draft] = {}
-    replied: set[str] = set()
-    for requirement, part, value in (split_setting(setting, catalog) for setting in settings):
-        known = answers.get(requirement.id)
-        start = Draft(dict(known.replies), dict(known.origins), dict(known.params)) if known else Draft()
-        draft = made.setdefault(requirement.id, start)
-        if part is None:
-            verdicts[requirement.id] = checked_verdict(value)
-        elif isinstance(part, Question):
-            draft.replies[part.id] = checked_reply(part, value)
-            draft.origins.pop(part.id, None)
-            replied.add(requirement.id)
-        else:
-            if not because:
-                raise UsageError(_("--set {name}: the reason is missing, give  --because TEXT", name=requirement.id))
-            draft.params[part.id] = ParamValue(value=checked_param(part, value), because=because)
+    taken = _taken(settings, catalog, answers, because)
     if document is not None and catalog.document(document) is None:
         known_ids = ", ".join(item.id for item in catalog.head.documents)
         raise UsageError(_("--document: found '{text}', wanted one of: {wanted}", text=document, wanted=known_ids))
     contents = read_evidence(evidence)
     finished = []
-    for name, draft in made.items():
+    for name, draft in taken.drafts.items():
         requirement, known = catalog.by_id[name], answers.get(name)
         if name == same_as:
             raise UsageError(_("--same-as: found {name} itself, wanted another requirement", name=name))
         draft.files = dict(contents)
         draft.documents = dict.fromkeys(contents, document) if document else {}
-        only_params = name not in verdicts and name not in replied
+        only_params = name not in taken.verdicts and name not in taken.replied
         answer = made_answer(
-            _verdict(requirement, verdicts.get(name), known),
-            _reason(requirement, None if only_params and known else because, known, draft, changed=name in verdicts),
+            _verdict(requirement, taken.verdicts.get(name), known),
+            _reason(
+                requirement,
+                None if only_params and known else because,
+                known,
+                draft,
+                changed=name in taken.verdicts,
+            ),
             by,
             draft,
             known,
@@ -326,6 +316,34 @@ def save_settings(
     for requirement, answer in finished:
         save(project, requirement, answer, contents)
     return [Saved(requirement.id, str(answer.value)) for requirement, answer in finished]
+
+
+class _Taken(NamedTuple):
+    """What settings say, by requirement id."""
+
+    drafts: dict[str, Draft]
+    verdicts: dict[str, Verdict]
+    replied: set[str]
+
+
+def _taken(settings: Sequence[str], catalog: Catalog, answers: Mapping[str, Answer], because: str | None) -> _Taken:
+    """Settings, checked and laid over what is known."""
+    taken = _Taken({}, {}, set())
+    for requirement, part, value in (split_setting(setting, catalog) for setting in settings):
+        known = answers.get(requirement.id)
+        start = Draft(dict(known.replies), dict(known.origins), dict(known.params)) if known else Draft()
+        draft = taken.drafts.setdefault(requirement.id, start)
+        if part is None:
+            taken.verdicts[requirement.id] = checked_verdict(value)
+        elif isinstance(part, Question):
+            draft.replies[part.id] = checked_reply(part, value)
+            draft.origins.pop(part.id, None)
+            taken.replied.add(requirement.id)
+        else:
+            if not because:
+                raise UsageError(_("--set {name}: the reason is missing, give  --because TEXT", name=requirement.id))
+            draft.params[part.id] = ParamValue(value=checked_param(part, value), because=because)
+    return taken
 
 
 def _other(same_as: str | None, catalog: Catalog, answers: Mapping[str, Answer]) -> str | None:

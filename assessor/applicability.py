@@ -110,8 +110,8 @@ class Scope:
         def lookup(name: str) -> Reply | bool | None:
             return self._lookup(dimension, name)
 
-        outcome = evaluate(expression, lookup)  # type: ignore[arg-type]
-        names = decisive(expression, lookup)  # type: ignore[arg-type]
+        outcome = evaluate(expression, lookup)
+        names = decisive(expression, lookup)
         return outcome, "; ".join(self._told(name, dimension, lookup(name)) for name in names)
 
     def _told(self, name: str, dimension: str, value: Reply | bool | None) -> str:

@@ -28,8 +28,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
-Value = str | float | tuple[str, ...]
-Lookup = Callable[[str], "Value | bool | None"]
+Lookup = Callable[[str], object]
 
 MAX_LENGTH, MAX_DEPTH = 1000, 30
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -181,12 +181,9 @@ class Project(Folder):
             ConfigurationError: A file has faults or answers something the catalog does not ask.
         """
         found: dict[str, Answer] = {}
-        for path in sorted((self.folder / "answers").glob("*.yaml")):
-            document = yamlfile.read(path, f"answers/{path.name}")
-            if document.data is None:
-                continue
+        for document, area in self._documents("answers"):
             for name, answer in yamlfile.validate(document, Answers).root.items():
-                requirement, where = self._placed(document, name, path.stem, catalog)
+                requirement, where = self._placed(document, name, area, catalog)
                 found[name] = checked_answer(requirement, answer, catalog, where)
         return _in_order(found, catalog)
 
@@ -203,17 +200,23 @@ class Project(Folder):
             ConfigurationError: A file has faults or judges something the catalog does not have.
         """
         found: dict[str, Audit] = {}
-        for path in sorted((self.folder / "audit").glob("*.yaml")):
-            document = yamlfile.read(path, f"audit/{path.name}")
-            if document.data is None or path.name == Path(SUMMARY).name:
+        for document, area in self._documents("audit"):
+            if document.name == SUMMARY:
                 continue
             for name, audit in yamlfile.validate(document, Audits).root.items():
-                requirement, where = self._placed(document, name, path.stem, catalog)
+                requirement, where = self._placed(document, name, area, catalog)
                 if stray := set(audit.objectives) - {objective.id for objective in requirement.objectives}:
                     raise ConfigurationError(f"{where} objectives: no objective '{min(stray)}'")
                 replies = checked_replies(requirement, audit.replies, where, Role.AUDITOR)
                 found[name] = audit.model_copy(update={"replies": replies})
         return _in_order(found, catalog)
+
+    def _documents(self, section: str) -> Iterator[tuple[yamlfile.Document, str]]:
+        """The YAML files of a section that hold something, each with the area it is named after."""
+        for path in sorted((self.folder / section).glob("*.yaml")):
+            document = yamlfile.read(path, f"{section}/{path.name}")
+            if document.data is not None:
+                yield document, path.stem
 
     def audit_summary(self) -> AuditSummary:
         """The auditor's ratings, trade-offs and conclusion.

@@ -303,8 +303,8 @@ def _table_fault(question: Question, reply: Reply) -> str:
 def normalised(question: Question, reply: Reply) -> Reply:
     """A stored reply in its one form: `several` as a tuple of different words, a day as 2026-11-21."""
     if question.type is QuestionType.SEVERAL:
-        words = (reply,) if isinstance(reply, str) else reply
-        return tuple(dict.fromkeys(words)) if isinstance(words, tuple) else words  # type: ignore[return-value]
+        words = reply if isinstance(reply, tuple) else (reply,)
+        return tuple(dict.fromkeys(str(word) for word in words))
     return _date(str(reply)).isoformat() if question.type is QuestionType.DATE else reply
 
 

@@ -51,7 +51,6 @@ NOT_SHOWN = frozenset(
         "IBM Plex Mono",
         "IBM Plex Sans",
         "Machine-readable results of this assessment (canonical JSON)",  # beside a file that is in English
-        "Value | bool | None",  # a type
         "audit summary",  # this and the next are written into the ledger
         "check run {check}",
         "chain sha256 {text}",  # in signatures

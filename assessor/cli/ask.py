@@ -22,23 +22,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Quit(Exception):  # noqa: N818 - a wish, not an error
+class Wish(Exception):  # noqa: N818 - where a person wants to go, not an error
+    """Typed in place of a reply."""
+
+
+class Quit(Wish):
     """Stop here; everything kept stays."""
 
 
-class Back(Exception):  # noqa: N818
+class Back(Wish):
     """One step back."""
 
 
-class Skip(Exception):  # noqa: N818
+class Skip(Wish):
     """Leave this question open."""
 
 
-class Later(Exception):  # noqa: N818
+class Later(Wish):
     """Put the requirement off to the end."""
 
 
-class SameAs(Exception):  # noqa: N818
+class SameAs(Wish):
     """Another requirement's answer serves here too."""
 
     def __init__(self, requirement: str) -> None:
@@ -51,7 +55,7 @@ class SameAs(Exception):  # noqa: N818
         self.requirement = requirement
 
 
-class Attach(Exception):  # noqa: N818
+class Attach(Wish):
     """Attach a file as evidence."""
 
     def __init__(self, path: Path) -> None:
@@ -176,7 +180,7 @@ def _obey(word: str) -> None:
     """Follow a command to move; anything else is a reply."""
     if word in {"q", "/q"}:
         raise Quit
-    signals: dict[str, type[Exception]] = {"/b": Back, "/s": Skip, "/l": Later}
+    signals: dict[str, type[Wish]] = {"/b": Back, "/s": Skip, "/l": Later}
     if word in signals:
         raise signals[word]
 
