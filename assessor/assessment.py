@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from assessor import __version__, ledger
 from assessor.applicability import Scope
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.contract import Check
+from assessor.contract import Check, lending
 from assessor.criteria import followed_catalog
-from assessor.engine import Job, is_same, key_of, rejudge, run_job, subject_record
+from assessor.engine import Job, is_same, key_of, rejudge, run_job, scope_of, subject_record
 from assessor.errors import UsageError
 from assessor.judgement import Facts, judge_assessment, judge_overall
+from assessor.keeping import lent_by
 from assessor.messages import SOURCE, language, speaking
 from assessor.model import (
     Answer,
@@ -221,7 +222,9 @@ def _run_jobs(
         run = stored.get(job.check.id)
         kept = run is not None and run.key == key_of(job, record, subject.device) and run.outcome.status != Status.ERROR
         if run is None or not kept or fresh:
-            with importable(project.folder.resolve()):  # a model may import when it is called
+            folder, scope = project.folder / ".assessor" / "kept", scope_of(job, record, subject.device)
+            lent = lent_by(folder, scope, partial(_told_part, step, job.check.id))
+            with importable(project.folder.resolve()), lending(lent):  # a model may import when it is called
                 run = run_job(job, subject, record)
             project.save_run(run)
         elif not is_same(run, job):
@@ -230,6 +233,10 @@ def _run_jobs(
         runs.append(run)
     step("done", len(jobs), len(jobs))
     return runs
+
+
+def _told_part(step: Step, check: str, what: str, done: int, total: int) -> None:
+    step(f"{check}: {what}", done, total)
 
 
 def _job(check: Check, project: Project, configuration: Configuration, catalog: Catalog, seed: int) -> Job:

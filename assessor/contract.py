@@ -8,7 +8,9 @@ It measures and never judges: the target comes from the user, the engine compare
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -48,6 +50,9 @@ class Need(StrEnum):
     SENSITIVE = "sensitive"
     QUERY = "query"
     GRADIENTS = "gradients"
+    BASELINE = "baseline"
+    DESIGN = "design"
+    ARCHITECTURE = "architecture"
 
 
 class Better(StrEnum):
@@ -183,8 +188,9 @@ class Split:
     """One part of the data, rows in the order they were loaded.
 
     Attributes:
-        name: "train" or "test".
-        labels: (n,) int64 index into `Subject.classes`, or float64 for regression.
+        name: "train", "test" or "design".
+        labels: (n,) int64 index into `Subject.classes`, or float64 for regression; for "design" always float64, the
+            value of the design parameter at which the row was taken.
         sha256: Digest of features, labels and attributes.
         features: (n, ...) as the model takes them; None for a table of predictions.
         feature_names: Column names of a table of features, else empty.
@@ -227,7 +233,7 @@ class Subject(Protocol):
 
     @property
     def splits(self) -> Mapping[str, Split]:
-        """The data by name: always "test", perhaps "train"."""
+        """The data by name: always "test", perhaps "train" and "design" (repeated inputs at known parameters)."""
         ...
 
     @property
@@ -281,6 +287,80 @@ class Subject(Protocol):
             NotApplicable: The subject is not a PyTorch module.
         """
         ...
+
+    @property
+    def baseline(self) -> Subject:
+        """The model to compare with, an earlier release for instance: a PyTorch module on the same task and data.
+
+        Raises:
+            NotApplicable: None was named.
+        """
+        ...
+
+    def new_module(self) -> torch.nn.Module:
+        """A new, untrained module of the subject's architecture, in train mode, on `device`, freshly initialised.
+
+        Its parameters are drawn from torch's global generator: seed it first.
+
+        Raises:
+            NotApplicable: Nobody said how one is built.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Lent:
+    """What an engine lends a running measurement.
+
+    Attributes:
+        progress: Told what is done, how many are done, of how many.
+        find: A kept value by key, or None.
+        keep: Keeps a value under a key for a later run.
+    """
+
+    progress: Callable[[str, int, int], None]
+    find: Callable[[JsonValue], JsonValue]
+    keep: Callable[[JsonValue, JsonValue], None]
+
+
+_lent: ContextVar[Lent | None] = ContextVar("lent", default=None)
+
+
+@contextmanager
+def lending(lent: Lent) -> Iterator[None]:
+    """Lend a measurement a progress display and a store; engines call it, checks do not."""
+    token = _lent.set(lent)
+    try:
+        yield
+    finally:
+        _lent.reset(token)
+
+
+def progress(what: str, done: int, total: int) -> None:
+    """Tell whoever watches how far a long measurement is; without an engine nobody does."""
+    if lent := _lent.get():
+        lent.progress(what, done, total)
+
+
+def kept(key: JsonValue, compute: Callable[[], JsonValue]) -> JsonValue:
+    """`compute()`, or what it gave under this key in an earlier run: a killed run goes on where it stopped.
+
+    Keys count within one check, its code, model and data. Without an engine it always computes.
+
+    Args:
+        key: All that the value depends on besides code, model and data: seeds and parameters.
+        compute: Gives plain data: numbers, texts, lists, mappings.
+
+    Returns:
+        The value.
+    """
+    lent = _lent.get()
+    found = lent.find(key) if lent else None
+    if found is None:
+        found = compute()
+        if lent:
+            lent.keep(key, found)
+    return found
 
 
 class CheckInfo(Frozen):

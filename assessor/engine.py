@@ -21,6 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.contract import Check, Need, NotApplicable, Params, Result, Subject
 from assessor.messages import SOURCE, speaking
@@ -45,6 +47,9 @@ REASONS: Mapping[Need, str] = {
     Need.SENSITIVE: "sensitive attributes (target.data.test sensitive: [...], or a third item of the loaded data)",
     Need.QUERY: "the model itself, to ask it for new inputs",
     Need.GRADIENTS: "a PyTorch module, for its gradients",
+    Need.BASELINE: "a model to compare with (target.baseline)",
+    Need.DESIGN: "repeated inputs at known values of a parameter (target.data.design)",
+    Need.ARCHITECTURE: "a way to build the untrained model (target.model.build)",
 }
 
 
@@ -70,21 +75,25 @@ class Job:
 def subject_record(subject: Subject, kind: str, model_sha256: str | None) -> SubjectRecord:
     """Digests of what is measured."""
     data = {name: SplitDigest(sha256=split.sha256, n=split.n) for name, split in sorted(subject.splits.items())}
-    return SubjectRecord(kind=kind, model_sha256=model_sha256, data=data)
+    baseline = getattr(subject.baseline, "sha256", None) if Need.BASELINE in subject.offers else None
+    return SubjectRecord(kind=kind, model_sha256=model_sha256, baseline_sha256=baseline, data=data)
 
 
 def key_of(job: Job, record: SubjectRecord, device: str) -> str:
     """Digest of everything a measurement depends on: equal keys mean that it need not be made again."""
-    parts = {
+    parts = {"scope": scope_of(job, record, device), "params": job.params.model_dump(mode="json"), "seed": job.seed}
+    return sha256_hex(canonical_json(parts))
+
+
+def scope_of(job: Job, record: SubjectRecord, device: str) -> JsonValue:
+    """All that every part of a measurement depends on, whatever the parameters and the seed."""
+    return {
         "check": job.check.id,
         "version": job.check.info.version,
         "code": code_record(job.check).sha256,
-        "params": job.params.model_dump(mode="json"),
-        "seed": job.seed,
         "subject": record.model_dump(mode="json"),
         "environment": environment(device, record.kind).model_dump(mode="json"),
     }
-    return sha256_hex(canonical_json(parts))
 
 
 def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:

@@ -46,7 +46,8 @@ ALLOWED = {
     "subjects": "subjects model " + GROUND,
     "engine": "verdicts registry subjects model canonical " + GROUND,
     "answering": "applicability criteria project protection questionnaire replies model " + GROUND,
-    "assessment": "assessor applicability engine project registry subjects judgement verdicts criteria ledger "
+    "keeping": "canonical contract",
+    "assessment": "assessor applicability engine keeping project registry subjects judgement verdicts criteria ledger "
     "canonical model " + GROUND,
     "auditing": "assessment project questionnaire replies model " + GROUND,
     "sheets": "answering applicability assessment criteria project questionnaire replies yamlfile model " + GROUND,

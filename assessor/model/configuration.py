@@ -110,10 +110,18 @@ Callable_ = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_
 
 
 class ModelSpec(Frozen):
-    """Where the model is: exactly one of `load` (module:callable) or `predictions` (a table)."""
+    """Where the model is: exactly one of `load` (module:callable) or `predictions` (a table).
+
+    Attributes:
+        load: Gives the trained model.
+        predictions: A table of predictions, when the model itself is not at hand.
+        outputs: What the model gives; needed where it gives probabilities.
+        build: Gives a new, untrained PyTorch module of the same architecture.
+    """
 
     load: Callable_ | None = None
     predictions: str | None = None
+    build: Callable_ | None = None
     outputs: Literal["logits", "probabilities"] | None = None
 
     @model_validator(mode="after")
@@ -152,18 +160,32 @@ class DataSpec(Frozen):
 
 
 class Data(Frozen):
-    """The splits."""
+    """The splits.
+
+    Attributes:
+        train: What the model was trained on.
+        test: What it is judged on.
+        design: Repeated inputs at known values of one parameter (an angle, a contrast, a dose), which is the label.
+    """
 
     train: DataSpec | None = None
     test: DataSpec
+    design: DataSpec | None = None
+
+
+class BaselineSpec(Frozen):
+    """The model to compare with: an earlier release, another client's or seed's, for the same task and data."""
+
+    load: Callable_
 
 
 class TargetSpec(Frozen):
-    """What is measured: task, model, data, device."""
+    """What is measured: task, model, data, device; and what it is compared with."""
 
     task: Task
     classes: tuple[str, ...] | None = None
     model: ModelSpec
+    baseline: BaselineSpec | None = None
     data: Data
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     seed: int = Field(default=0, ge=0, le=MAX_INTEGER)

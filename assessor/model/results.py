@@ -53,6 +53,7 @@ class SubjectRecord(Frozen):
 
     kind: str
     model_sha256: Sha256 | None
+    baseline_sha256: Sha256 | None = None
     data: Mapping[str, SplitDigest]
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from assessor.contract import Split, Subject
+from assessor.contract import Subject
 from assessor.errors import MissingExtra, UsageError
 from assessor.model import DataSpec, TargetSpec
 from assessor.subjects.data import RawSplit, load_split
@@ -47,22 +48,28 @@ def load_subject(spec: TargetSpec, folder: Path, *, device: str | None = None) -
         return predictions_subject(spec, raws), "predictions", None
     assert spec.model.load is not None
     model = call_user(spec.model.load, folder, field="target.model.load")
-    return _wrap(model, spec, raws, device=device or spec.device)
+    return _wrap(model, spec, raws, folder, device=device or spec.device)
 
 
 def _specs(spec: TargetSpec) -> Mapping[str, DataSpec | None]:
-    return {"train": spec.data.train, "test": spec.data.test}
+    return {"train": spec.data.train, "test": spec.data.test, "design": spec.data.design}
 
 
 def _wrap(
-    model: object, spec: TargetSpec, raws: Mapping[str, RawSplit], *, device: str
+    model: object, spec: TargetSpec, raws: Mapping[str, RawSplit], folder: Path, *, device: str
 ) -> tuple[Subject, str, str | None]:
-    classes_of = [f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(model).__mro__]
-    if "torch.Module" in classes_of:
+    if _is_module(model):
         from assessor.subjects.torch_module import torch_subject
 
-        subject = torch_subject(model, spec, raws, device=device)
+        baseline = build = None
+        if spec.baseline is not None:
+            baseline = _module(call_user(spec.baseline.load, folder, field="target.baseline.load"), "target.baseline")
+        if (name := spec.model.build) is not None:
+            build = partial(_built, name, folder)
+        subject = torch_subject(model, spec, raws, device=device, baseline=baseline, build=build)
         return subject, "torch", subject.sha256
+    if spec.baseline is not None:
+        raise UsageError("target.baseline: only PyTorch modules are compared, and target.model is none; leave it out")
     if hasattr(model, "predict") and hasattr(model, "get_params"):
         from assessor.subjects.sklearn_estimator import sklearn_subject
 
@@ -72,6 +79,21 @@ def _wrap(
         f"target.model.load: {spec.model.load} gave a {type(model).__module__}.{type(model).__qualname__}, "
         "wanted a torch.nn.Module or a fitted scikit-learn estimator"
     )
+
+
+def _built(name: str, folder: Path) -> object:
+    return _module(call_user(name, folder, field="target.model.build"), "target.model.build")
+
+
+def _module(value: object, field: str) -> object:
+    if not _is_module(value):
+        raise UsageError(f"{field}: gave a {type(value).__qualname__}, wanted a torch.nn.Module")
+    return value
+
+
+def _is_module(value: object) -> bool:
+    """Told without importing torch, which a scikit-learn user need not have."""
+    return "torch.Module" in [f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(value).__mro__]
 
 
 def require(package: str, extra: str, what: str) -> None:
@@ -84,8 +106,3 @@ def require(package: str, extra: str, what: str) -> None:
 
     if find_spec(package) is None:
         raise MissingExtra(what, extra)
-
-
-def splits_of(raws: Mapping[str, RawSplit], classes: tuple[str, ...] | None) -> dict[str, Split]:
-    """Finished splits, labels encoded as indices into `classes`; as float64 for None (regression)."""
-    return {name: raw.encode(classes) for name, raw in raws.items()}

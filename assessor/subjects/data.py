@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class RawSplit:
     """A split as loaded, before labels are encoded.
 
     Attributes:
-        name: "train" or "test".
+        name: "train", "test" or "design".
         where: How messages call it, such as "target.data.test (patients.csv)".
         features: (n, ...) numeric, or None.
         labels: (n,) as the user has them.
@@ -65,6 +66,11 @@ class RawSplit:
             row = int(np.flatnonzero(~np.isfinite(labels))[0])
             raise UsageError(f"{self.where} label: row {row} is {labels[row]}, wanted a finite number")
         return labels
+
+
+def splits_of(raws: Mapping[str, RawSplit], classes: tuple[str, ...] | None) -> dict[str, Split]:
+    """Finished splits: labels as indices into `classes`, as float64 for None (regression) and in "design"."""
+    return {name: raw.encode(None if name == "design" else classes) for name, raw in raws.items()}
 
 
 def load_split(spec: DataSpec, name: str, folder: Path, *, fallback_file: str | None = None) -> RawSplit:

@@ -84,6 +84,15 @@ class PredictionsSubject:
         """Never there."""
         raise NotApplicable(NO_MODEL)
 
+    @property
+    def baseline(self) -> NoReturn:
+        """Never there."""
+        raise NotApplicable(NO_MODEL)
+
+    def new_module(self) -> NoReturn:
+        """Never there."""
+        raise NotApplicable(NO_MODEL)
+
 
 def predictions_subject(spec: TargetSpec, raws: Mapping[str, RawSplit]) -> PredictionsSubject:
     """Make the subject from tables.
@@ -98,6 +107,10 @@ def predictions_subject(spec: TargetSpec, raws: Mapping[str, RawSplit]) -> Predi
     Raises:
         UsageError: Columns are missing, or scores are no probabilities.
     """
+    if "design" in raws:
+        raise UsageError(
+            "target.data.design: wants the model itself, and a table of predictions is given; leave it out"
+        )
     specs = {name: found for name, found in (("train", spec.data.train), ("test", spec.data.test)) if found}
     classes = _classes(spec, specs, raws) if spec.task.is_classification else None
     splits, predictions, scores = {}, {}, {}

@@ -12,7 +12,7 @@ import pandas as pd
 from assessor.contract import Need, NotApplicable, Split, Task
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
-from assessor.subjects.data import RawSplit, check_finite, label_texts
+from assessor.subjects.data import RawSplit, check_finite, label_texts, splits_of
 from assessor.subjects.loading import own_name
 
 
@@ -101,6 +101,15 @@ class SklearnSubject:
         """Never there."""
         raise NotApplicable("a scikit-learn estimator is no PyTorch module")
 
+    @property
+    def baseline(self) -> NoReturn:
+        """Never there."""
+        raise NotApplicable("a scikit-learn estimator is no PyTorch module")
+
+    def new_module(self) -> NoReturn:
+        """Never there."""
+        raise NotApplicable("a scikit-learn estimator is no PyTorch module")
+
 
 def sklearn_subject(estimator: Any, spec: TargetSpec, raws: Mapping[str, RawSplit]) -> SklearnSubject:
     """Check that estimator and data fit and make the subject.
@@ -122,7 +131,7 @@ def sklearn_subject(estimator: Any, spec: TargetSpec, raws: Mapping[str, RawSpli
         if not _allows_nan(estimator):
             check_finite(raw)
     classes = _classes(estimator, spec) if spec.task.is_classification else None
-    splits = {name: raw.encode(classes) for name, raw in raws.items()}
+    splits = splits_of(raws, classes)
     subject = SklearnSubject(estimator, spec.task, classes or (), splits)
     features = splits["test"].features
     assert features is not None

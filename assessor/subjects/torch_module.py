@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from assessor.contract import Need, NotApplicable, Split, Task
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
-from assessor.subjects.data import RawSplit, check_finite
+from assessor.subjects.data import RawSplit, check_finite, splits_of
 
 PROBED = 256  # rows that tell the kind of outputs before anything is measured
 BATCH = 4096  # rows a forward pass; bounds memory, changes no number
@@ -30,6 +30,8 @@ class TorchSubject:
         *,
         device: str = "cpu",
         outputs: str = "logits",
+        baseline: TorchSubject | None = None,
+        build: Callable[[], torch.nn.Module] | None = None,
     ) -> None:
         """Move the module to `device` and put it in eval mode.
 
@@ -40,6 +42,8 @@ class TorchSubject:
             splits: At least "test".
             device: Torch's name of the device.
             outputs: "logits" or "probabilities".
+            baseline: The model to compare with.
+            build: Gives a new, untrained module of the same architecture.
         """
         self._module = module.to(device).eval()
         self.task = task
@@ -47,6 +51,8 @@ class TorchSubject:
         self.device = device
         self.splits = splits
         self._outputs = outputs
+        self._baseline = baseline
+        self._build = build
         self._scores: dict[str, np.ndarray] = {}
         parameters = [p for p in module.parameters() if p.is_floating_point()]
         self.dtype = parameters[0].dtype if parameters else torch.float32
@@ -71,12 +77,31 @@ class TorchSubject:
             offered.add(Need.TRAIN)
         if self.splits["test"].attributes is not None:
             offered.add(Need.SENSITIVE)
+        if "design" in self.splits:
+            offered.add(Need.DESIGN)
+        if self._baseline is not None:
+            offered.add(Need.BASELINE)
+        if self._build is not None:
+            offered.add(Need.ARCHITECTURE)
         return frozenset(offered)
 
     @property
     def module(self) -> torch.nn.Module:
         """The module itself."""
         return self._module
+
+    @property
+    def baseline(self) -> TorchSubject:
+        """The model to compare with."""
+        if self._baseline is None:
+            raise NotApplicable("no model to compare with was named (target.baseline)")
+        return self._baseline
+
+    def new_module(self) -> torch.nn.Module:
+        """A new, untrained module of the same architecture, in train mode, on the device and in the dtype."""
+        if self._build is None:
+            raise NotApplicable("nobody said how an untrained model is built (target.model.build)")
+        return self._build().to(self.device, self.dtype).train()
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, C) logits, or (n,) values for regression, differentiable in `inputs`."""
@@ -96,7 +121,8 @@ class TorchSubject:
         if found.features is None:
             raise NotApplicable(f"the {split} split has no features")
         labels = torch.from_numpy(found.labels).to(self.device)
-        return self._inputs(found.features), labels if self.task.is_classification else labels.to(self.dtype)
+        whole = not labels.is_floating_point()
+        return self._inputs(found.features), labels if whole else labels.to(self.dtype)
 
     def _inputs(self, features: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(np.require(features, requirements=["C", "W"]))
@@ -136,7 +162,15 @@ class TorchSubject:
         return found
 
 
-def torch_subject(module: Any, spec: TargetSpec, raws: Mapping[str, RawSplit], *, device: str) -> TorchSubject:
+def torch_subject(
+    module: Any,
+    spec: TargetSpec,
+    raws: Mapping[str, RawSplit],
+    *,
+    device: str,
+    baseline: Any = None,
+    build: Callable[[], Any] | None = None,
+) -> TorchSubject:
     """Check that module and data fit and make the subject.
 
     Args:
@@ -144,6 +178,8 @@ def torch_subject(module: Any, spec: TargetSpec, raws: Mapping[str, RawSplit], *
         spec: `target` of assessor.yaml.
         raws: Data by split.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        baseline: A torch.nn.Module to compare with, or None.
+        build: Gives a new, untrained torch.nn.Module of the same architecture, or None.
 
     Returns:
         The subject.
@@ -156,8 +192,16 @@ def torch_subject(module: Any, spec: TargetSpec, raws: Mapping[str, RawSplit], *
             raise UsageError(f"{raw.where}: wanted numeric features for a PyTorch module; name them under features:")
         check_finite(raw)
     classes, outputs = _probe(module, spec, raws["test"], device := _device(device))
-    splits = {name: raw.encode(classes) for name, raw in raws.items()}
-    return TorchSubject(module, spec.task, classes or (), splits, device=device, outputs=outputs)
+    splits = splits_of(raws, classes)
+    other = None
+    if baseline is not None:
+        theirs, kind = _probe(baseline, spec, raws["test"], device, field="target.baseline.load")
+        if theirs != classes:
+            raise UsageError(f"target.baseline: found {len(theirs or ())} classes, the model has {len(classes or ())}")
+        other = TorchSubject(baseline, spec.task, classes or (), splits, device=device, outputs=kind)
+    return TorchSubject(
+        module, spec.task, classes or (), splits, device=device, outputs=outputs, baseline=other, build=build
+    )
 
 
 def _device(wanted: str) -> str:
@@ -171,7 +215,9 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _probe(module: Any, spec: TargetSpec, raw: RawSplit, device: str) -> tuple[tuple[str, ...] | None, str]:
+def _probe(
+    module: Any, spec: TargetSpec, raw: RawSplit, device: str, field: str = "target.model.load"
+) -> tuple[tuple[str, ...] | None, str]:
     """Class names and kind of outputs, from running some rows through the module."""
     probe = TorchSubject(module, spec.task, (), {}, device=device)
     assert raw.features is not None
@@ -181,15 +227,13 @@ def _probe(module: Any, spec: TargetSpec, raw: RawSplit, device: str) -> tuple[t
             out = probe.module(rows)
     except (RuntimeError, TypeError, ValueError, IndexError) as fault:
         raise UsageError(
-            f"target.model.load: the model raised {type(fault).__name__} on rows of {raw.where} "
+            f"{field}: the model raised {type(fault).__name__} on rows of {raw.where} "
             f"of shape {raw.features.shape[1:]}: {fault}"
         ) from fault
     if not isinstance(out, torch.Tensor):
-        raise UsageError(f"target.model.load: the model gave a {type(out).__name__}, wanted a tensor")
+        raise UsageError(f"{field}: the model gave a {type(out).__name__}, wanted a tensor")
     if out.ndim == 0 or len(out) != len(rows):
-        raise UsageError(
-            f"target.model.load: {len(rows)} rows gave outputs of shape {tuple(out.shape)}, wanted one a row"
-        )
+        raise UsageError(f"{field}: {len(rows)} rows gave outputs of shape {tuple(out.shape)}, wanted one a row")
     width = 1 if out.ndim == 1 else out.shape[-1]
     if not spec.task.is_classification:
         if width != 1 or out.ndim > 2:
