@@ -376,6 +376,7 @@ class CheckInfo(Frozen):
         tasks: Tasks it can measure.
         limits: What a good value does not show.
         remedy: What to do about a bad value.
+        remedy_code: A few lines of Python that do it, or nothing.
         source: Paper with equation number, or standard.
         requirements: Catalog ids it is evidence for.
     """
@@ -389,6 +390,7 @@ class CheckInfo(Frozen):
     tasks: frozenset[Task]
     limits: tuple[str, ...] = Field(min_length=1)
     remedy: str
+    remedy_code: str = ""
     source: str
     requirements: tuple[str, ...]
 

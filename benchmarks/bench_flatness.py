@@ -57,11 +57,11 @@ def main() -> None:
         phi, weight, logits = case(n, d, m, device)
         works: dict[str, Callable[[], object]] = {
             "forward": lambda p=phi, w=weight: p @ w.T,
-            "trace": lambda p=phi, w=weight, z=logits: flatness.per_sample_trace_softmax(p, w, z),
+            "trace": lambda p=phi, w=weight, z=logits: flatness.per_sample_trace(flatness.Loss.SOFTMAX, p, w, z),
             "normalise": lambda p=phi, w=weight: flatness.normalise_neurons(p, w),
         }
         if n * d * m < 10**9:
-            works["max"] = lambda p=phi, w=weight, z=logits: flatness.max_flatness(flatness.Loss.SOFTMAX, p, w, z)
+            works["max"] = lambda p=phi, w=weight, z=logits: flatness.max_flatness(flatness.Loss.SOFTMAX, [(p, z)], w)
         taken: dict[str, list[float]] = {name: [] for name in works}
         for _ in range(REPEATS):
             for name, work in works.items():
@@ -76,12 +76,12 @@ def main() -> None:
     for n, d, m in SLOW_SHAPES:
         phi, weight, logits = case(n, d, m, device)
         fast = [
-            seconds(lambda p=phi, w=weight, z=logits: flatness.per_sample_trace_softmax(p, w, z), device)
+            seconds(lambda p=phi, w=weight, z=logits: flatness.per_sample_trace(flatness.Loss.SOFTMAX, p, w, z), device)
             for _ in range(REPEATS)
         ]
         values: list[float] = []
         slow = seconds(lambda p=phi, w=weight, v=values: v.append(row_by_row(p, w)), device)
-        exact = flatness.per_sample_trace_softmax(phi, weight, logits).mean().item()
+        exact = flatness.per_sample_trace(flatness.Loss.SOFTMAX, phi, weight, logits).mean().item()
         ours = statistics.median(fast)
         print(
             f"{n:>7}{d:>6}{m:>5}  {slow:.3f} s against {1e3 * ours:.3f} ms: {slow / ours:,.0f} x; "

@@ -11,21 +11,24 @@ Low means flat. With Hz_i (d, d) the Hessian of sample i's loss in its pre-activ
 (Hz_i)_st phi_i phi_i^T, hence kappa = mean_i kappa_i with kappa_i = ||phi_i||^2 Tr(W^T Hz_i W). The (dm, dm)
 Hessian is never formed. The bias b is not part of W. Labels do not enter. Both measures are in the unit of the loss.
 
-Features are (n, m), weight (d, m), logits (n, d); any floating dtype, on any one device. Sums are float64, rows
-are streamed, so memory beyond the inputs does not grow with n except for the (n,) result.
+Features are (n, m), weight (d, m), logits (n, d); any floating dtype, on any one device. Sums are float64 unless said
+otherwise, rows and classes are streamed, so memory beyond the inputs does not grow with n or d but for the results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
 import torch
 
-from assessor_checks._spectrum import chunk_rows_for, top_eigenvalues
+from assessor_checks._spectrum import Chunks, chunk_rows_for, top_eigenvalues
 
 _PAIRWISE = 256  # classes up to which all pairwise distances cost less than one product with W
+_WEIGHTS = 2**25  # entries of W held in a wider dtype at once
+
+PerSample = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Loss(StrEnum):
@@ -46,7 +49,7 @@ class MaxFlatness(NamedTuple):
 def per_sample_trace(
     loss: Loss, features: torch.Tensor, weight: torch.Tensor, logits: torch.Tensor, *, chunk_rows: int | None = None
 ) -> torch.Tensor:
-    """kappa_i of every sample, for any of the losses; their mean is the layer's relative flatness.
+    """kappa_i of every sample; their mean is the layer's relative flatness.
 
     Args:
         loss: Which loss; fixes Hz.
@@ -57,95 +60,67 @@ def per_sample_trace(
 
     Returns:
         (n,) float64, each at least 0.
-    """
-    if loss is Loss.SOFTMAX:
-        return per_sample_trace_softmax(features, weight, logits, chunk_rows=chunk_rows)
-    if loss is Loss.SIGMOID:
-        return per_sample_trace_sigmoid(features, weight, logits, chunk_rows=chunk_rows)
-    return per_sample_trace_squared(features, weight, chunk_rows=chunk_rows)
 
-
-def per_sample_trace_softmax(
-    features: torch.Tensor, weight: torch.Tensor, logits: torch.Tensor, *, chunk_rows: int | None = None
-) -> torch.Tensor:
-    """kappa_i = ||phi_i||^2 Var_{p_i}(w): the class weights' variance under the predicted distribution.
-
-    Softmax cross-entropy has Hz = diag(p) - p p^T, so Tr(W^T Hz W) = sum_s p_s ||w_s||^2 - ||sum_s p_s w_s||^2.
-    That difference cancels where one class dominates. Used instead, both without cancellation at p = 1 - 1e-12:
-
-    - up to 256 classes and d <= m: Var = 1/2 sum_st p_s p_t ||w_s - w_t||^2, a sum of terms none of which is
-      negative, with the distances taken from differences; relative error a few roundings. Cost n d^2.
-    - else: centred at the predicted class c, Var = M - ||r||^2 with M = sum_s p_s ||w_s - w_c||^2 and
-      r = sum_s p_s (w_s - w_c). By Cauchy-Schwarz ||r||^2 <= (1 - p_c) M, so Var >= M / d and no more than a
-      factor d of precision is lost. Cost n d m, one forward pass of the layer.
-
-    Args:
-        features: (n, m) inputs of the layer.
-        weight: (d, m), one row a class.
-        logits: (n, d).
-        chunk_rows: Rows worked on at once; None chooses by device.
-
-    Returns:
-        (n,) float64 kappa_i >= 0, in nats.
-
-    >>> kappa = per_sample_trace_softmax(torch.ones(1, 1), torch.tensor([[0.0], [2.0]]), torch.zeros(1, 2))
+    >>> kappa = per_sample_trace(Loss.SOFTMAX, torch.ones(1, 1), torch.tensor([[0.0], [2.0]]), torch.zeros(1, 2))
     >>> kappa.item()  # variance of 0 and 2, each with probability 1/2
     1.0
     """
-    classes, width = weight.shape
-    variance = _variance_pairwise if classes <= min(width, _PAIRWISE) else _variance_centred
-    spread = variance(weight.double())
-    return _streamed(
-        lambda phi, z: _squared_norms(phi) * spread(z.double().softmax(dim=1)), features, logits, chunk_rows
-    )
+    return in_chunks(trace_function(loss, weight), features, logits, chunk_rows)
 
 
-def per_sample_trace_sigmoid(
-    features: torch.Tensor, weight: torch.Tensor, logits: torch.Tensor, *, chunk_rows: int | None = None
+def in_chunks(
+    of: PerSample, features: torch.Tensor, logits: torch.Tensor, chunk_rows: int | None = None
 ) -> torch.Tensor:
-    """kappa_i = ||phi_i||^2 ||w||^2 p_i (1 - p_i): one output z with a sigmoid, Hz = p (1 - p).
+    """(n,) values of a per-sample function, some rows at a time."""
+    rows = chunk_rows_for(features, chunk_rows, logits.shape[1])
+    return torch.cat([of(phi, z) for phi, z in zip(features.split(rows), logits.split(rows), strict=True)])
 
-    Equal to the softmax over the two logits (0, z), whose first weight vector is 0.
+
+def trace_function(loss: Loss, weight: torch.Tensor, *, accumulate: torch.dtype = torch.float64) -> PerSample:
+    """Function (features (rows, m), logits (rows, d)) -> (rows,) kappa_i of a layer, for streams of rows.
+
+    - softmax cross-entropy, Hz = diag(p) - p p^T: kappa_i = ||phi_i||^2 Var_{p_i}(w), the variance of the class
+      weights under the predicted distribution. (Targets that sum to 1, label smoothing included, have the same Hz.)
+      Written as sum_s p_s ||w_s||^2 - ||sum_s p_s w_s||^2 it cancels where one class dominates. Used instead, both
+      without cancellation at p = 1 - 1e-12:
+      up to 256 classes and d <= m: Var = 1/2 sum_st p_s p_t ||w_s - w_t||^2, a sum of terms none of which is
+      negative, with the distances taken from differences; relative error a few roundings. Cost n d^2.
+      Else centred at the predicted class c, Var = M - ||r||^2 with M = sum_s p_s ||w_s - w_c||^2 and
+      r = sum_s p_s (w_s - w_c). By Cauchy-Schwarz ||r||^2 <= (1 - p_c) M, so Var >= M / d and no more than a
+      factor d of precision is lost. Cost n d m, one forward pass of the layer; W is widened in blocks of classes.
+    - one output z with a sigmoid, Hz = p (1 - p): kappa_i = ||phi_i||^2 ||w||^2 p_i (1 - p_i). Equal to the softmax
+      over the two logits (0, z), whose first weight vector is 0.
+    - half the squared error, Hz = I: kappa_i = ||phi_i||^2 ||W||_F^2; the paper's link to ridge regression.
 
     Args:
-        features: (n, m) inputs of the layer.
-        weight: (1, m).
-        logits: (n, 1).
-        chunk_rows: Rows worked on at once; None chooses by device.
+        loss: Which loss; fixes Hz.
+        weight: (d, m) weights of the layer; d = 1 for a sigmoid.
+        accumulate: Dtype of products and sums. float32 for large heads on devices where float64 is slow: relative
+            error about 1e-6 of a class's distance, tested to 1e-4.
 
     Returns:
-        (n,) float64 kappa_i >= 0, in nats.
+        The function; its values are float64, at least 0, in the loss's unit.
     """
+    if loss is Loss.SOFTMAX:
+        pairwise = len(weight) <= min(weight.shape[1], _PAIRWISE)
+        spread = _variance_pairwise(weight.to(accumulate)) if pairwise else _variance_centred(weight, accumulate)
+        return lambda phi, z: _squared_norms(phi) * spread(z.to(accumulate).softmax(dim=1)).double()
     scale = weight.double().square().sum()
-    return _streamed(
-        lambda phi, z: _squared_norms(phi) * _sigmoid_curvature(z).squeeze(1) * scale, features, logits, chunk_rows
-    )
+    if loss is Loss.SIGMOID:
+        return lambda phi, z: _squared_norms(phi) * _sigmoid_curvature(z).squeeze(1) * scale
+    return lambda phi, _: _squared_norms(phi) * scale
 
 
-def per_sample_trace_squared(
-    features: torch.Tensor, weight: torch.Tensor, *, chunk_rows: int | None = None
+def per_sample_loss(
+    loss: Loss, logits: torch.Tensor, labels: torch.Tensor, *, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """kappa_i = ||phi_i||^2 ||W||_F^2: loss ||z - y||^2 / 2, Hz = I; the paper's link to ridge regression.
-
-    Args:
-        features: (n, m) inputs of the layer.
-        weight: (d, m).
-        chunk_rows: Rows worked on at once; None chooses by device.
-
-    Returns:
-        (n,) float64 kappa_i >= 0, in squared units of the target.
-    """
-    scale = weight.double().square().sum()
-    return _streamed(lambda phi, _: _squared_norms(phi) * scale, features, features, chunk_rows)
-
-
-def per_sample_loss(loss: Loss, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """(n,) float64 loss of every sample whose Hessian the functions above take.
 
     Args:
         loss: Which loss.
         logits: (n, d), d = 1 for a sigmoid or squared error.
         labels: (n,) class index, or target for squared error.
+        label_smoothing: Share of every class's target that is spread over all classes.
 
     Returns:
         In nats, or in squared units of the target.
@@ -155,15 +130,37 @@ def per_sample_loss(loss: Loss, logits: torch.Tensor, labels: torch.Tensor) -> t
         return (z[:, 0] - labels.double()).square() / 2
     if loss is Loss.SIGMOID:
         z = torch.cat([torch.zeros_like(z), z], dim=1)
-    return torch.nn.functional.cross_entropy(z, labels, reduction="none")
+    return torch.nn.functional.cross_entropy(z, labels, reduction="none", label_smoothing=label_smoothing)
 
 
-def max_flatness(loss: Loss, features: torch.Tensor, weight: torch.Tensor, logits: torch.Tensor) -> MaxFlatness:
+def neuron_traces(loss: Loss, chunks: Chunks, weight: torch.Tensor) -> torch.Tensor:
+    """(d,) float64 ||w_s||^2 Tr(H_ss) of every neuron, Tr(H_ss) = mean_i (Hz_i)_ss ||phi_i||^2.
+
+    The per-neuron form of Petzka, Adilova, Kamp, Sminchisescu 2019 (arXiv 1912.00058), without division by m; their
+    layer value is the sum or the maximum over neurons. Unlike kappa it leaves the blocks between neurons out.
+
+    Args:
+        loss: Which loss.
+        chunks: Features (rows, m) and logits (rows, d).
+        weight: (d, m).
+
+    Returns:
+        In the loss's unit.
+    """
+    curvature, n = _curvature_of(loss), 0
+    total = torch.zeros(len(weight), dtype=torch.float64, device=weight.device)
+    for phi, z in chunks:
+        total += curvature(z).mT @ _squared_norms(phi)
+        n += len(phi)
+    return total / n * weight.double().square().sum(dim=1)
+
+
+def max_flatness(loss: Loss, chunks: Chunks, weight: torch.Tensor) -> MaxFlatness:
     """kappa_max = sum_s ||w_s||^2 lambda_max(H_ss), H_ss = mean_i (Hz_i)_ss phi_i phi_i^T.
 
     (Hz)_ss is p_s (1 - p_s) for a softmax, p (1 - p) for a sigmoid, 1 for half the squared error.
 
-    min(n, m) <= 128: all eigenvalues of H_ss, or of the (n, n) Gram matrix with the same spectrum, whichever is
+    min(n, m) <= 128: all eigenvalues of H_ss, or of an (n, n) matrix with the same spectrum, whichever is
     smaller. Else Lanczos with full reorthogonalisation for all classes at once, H_ss applied and never formed:
     two products of the layer's size a step, against m / 2 forward passes to form it. With rho the residual of the
     Ritz pair and g its distance to the next one, the value is at most rho^2 / g (where g > 2 rho, else rho) too small;
@@ -172,20 +169,19 @@ def max_flatness(loss: Loss, features: torch.Tensor, weight: torch.Tensor, logit
 
     Args:
         loss: Which loss.
-        features: (n, m) inputs of the layer.
+        chunks: Features (rows, m) and logits (rows, d), read once a step.
         weight: (d, m).
-        logits: (n, d).
 
     Returns:
         Value and error bound, in the loss's unit.
     """
     norms = weight.double().square().sum(dim=1)
-    if loss is Loss.SQUARED:
-        top, error = top_eigenvalues(features, features[:, :1], lambda z: torch.ones_like(z, dtype=torch.float64))
-        return MaxFlatness(float(norms.sum() * top[0]), float(norms.sum() * error[0]))
-    curvature = _softmax_curvature if loss is Loss.SOFTMAX else _sigmoid_curvature
-    top, error = top_eigenvalues(features, logits, curvature)
-    return MaxFlatness(float(norms @ top), float(norms @ error))
+    if loss is Loss.SQUARED:  # one problem for all outputs
+        norms, curvature = norms.sum()[None], _curvature_of(loss)
+        top = top_eigenvalues(chunks, lambda z: curvature(z[:, :1]))
+    else:
+        top = top_eigenvalues(chunks, _curvature_of(loss))
+    return MaxFlatness(float(norms @ top.values.clamp_min(0.0)), float(norms @ top.errors))
 
 
 def weight_decay_trace(weight: torch.Tensor, alpha: float) -> float:
@@ -218,21 +214,56 @@ def normalise_neurons(features: torch.Tensor, weight: torch.Tensor) -> tuple[tor
     Returns:
         Features (n, m) and weight (d, m), in their own dtypes, constant features and their columns 0.
     """
-    scale = feature_scale(features)
-    inverse = torch.where(scale > 0, 1 / scale, 0.0)
-    return features * inverse.to(features.dtype), weight * scale.to(weight.dtype)
+    scale = feature_scale([features])
+    return features * inverse_scale(scale).to(features.dtype), weight * scale.to(weight.dtype)
 
 
-def feature_scale(features: torch.Tensor) -> torch.Tensor:
-    """(m,) float64 standard deviation of each feature over the rows (divisor n), exactly 0 where it is constant."""
-    count, rows = len(features), chunk_rows_for(features, None)
-    mean = torch.stack([chunk.double().sum(dim=0) for chunk in features.split(rows)]).sum(dim=0) / count
-    squares = torch.zeros_like(mean)
-    constant = torch.ones_like(mean, dtype=torch.bool)
-    for chunk in features.split(rows):
-        squares += (chunk.double() - mean).square().sum(dim=0)
-        constant &= (chunk == features[0]).all(dim=0)
-    return torch.where(constant, 0.0, (squares / count).sqrt())
+def inverse_scale(scale: torch.Tensor) -> torch.Tensor:
+    """1 / scale, and 0 for features of scale 0, which are left out."""
+    return torch.where(scale > 0, 1 / scale, 0.0)
+
+
+def feature_scale(chunks: Iterable[torch.Tensor]) -> torch.Tensor:
+    """(m,) float64 standard deviation of each feature over all rows (divisor n), exactly 0 where it is constant.
+
+    One pass; means and squares of chunks are merged after Chan, Golub and LeVeque 1983, which does not cancel.
+
+    Args:
+        chunks: Features (rows, m), at least one row in all.
+    """
+    found: Moments | None = None
+    for chunk in chunks:
+        found = Moments(chunk) if found is None else found
+        found.add(chunk)
+    assert found is not None
+    return found.scale()
+
+
+class Moments:
+    """Running mean and spread of features, chunk by chunk."""
+
+    def __init__(self, like: torch.Tensor) -> None:
+        """Start empty, for features like these (rows, m)."""
+        self._first = like[0].clone()
+        self._mean = torch.zeros(like.shape[1], dtype=torch.float64, device=like.device)
+        self._squares = torch.zeros_like(self._mean)
+        self._constant = torch.ones_like(self._mean, dtype=torch.bool)
+        self._n = 0
+
+    def add(self, features: torch.Tensor) -> None:
+        """Count rows (rows, m) in."""
+        for chunk in features.split(chunk_rows_for(features, None)):
+            wide, rows = chunk.double(), len(chunk)
+            mean = wide.mean(dim=0)
+            shift, total = mean - self._mean, self._n + rows
+            self._squares += (wide - mean).square().sum(dim=0) + shift.square() * (self._n * rows / total)
+            self._mean += shift * (rows / total)
+            self._constant &= (chunk == self._first).all(dim=0)
+            self._n = total
+
+    def scale(self) -> torch.Tensor:
+        """(m,) standard deviations of all rows so far."""
+        return torch.where(self._constant, 0.0, (self._squares / self._n).sqrt())
 
 
 def _variance_pairwise(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -241,24 +272,50 @@ def _variance_pairwise(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.T
     return lambda p: torch.linalg.vecdot(p @ half, p)
 
 
-def _variance_centred(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+def _variance_centred(
+    weight: torch.Tensor, accumulate: torch.dtype = torch.float64
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """Function p (rows, d) -> sum_s p_s ||w_s - w_c||^2 - ||sum_s p_s (w_s - w_c)||^2, c the most probable class.
 
     The weights' common mean is taken out first: it changes nothing and would only cost digits.
     """
-    weight = weight - weight.mean(dim=0)
-    squares = weight.square().sum(dim=1)
+    mean = torch.stack([block.double().sum(dim=0) for block in _blocks(weight)]).sum(dim=0) / len(weight)
+    mean = mean.to(accumulate)
+    small = weight.numel() <= _WEIGHTS
+    whole = [weight.to(accumulate) - mean] if small else None
+
+    def centred() -> Iterator[torch.Tensor]:
+        yield from whole or (block.to(accumulate) - mean for block in _blocks(weight))
+
+    squares = torch.cat([block.square().sum(dim=1) for block in centred()])
 
     def variance(p: torch.Tensor) -> torch.Tensor:
         top = p.argmax(dim=1)
         rest = p.scatter(1, top[:, None], 0.0)  # the predicted class has distance 0: its 1 - eps never enters
-        mass, centre = rest.sum(dim=1), weight[top]
-        drift = rest @ weight - mass[:, None] * centre
+        mass, centre = rest.sum(dim=1), weight[top].to(accumulate) - mean
+        drift = -mass[:, None] * centre
+        start = 0
+        for block in centred():
+            drift = drift + rest[:, start : start + len(block)] @ block
+            start += len(block)
         second = rest @ squares - mass * squares[top] - 2 * torch.linalg.vecdot(drift, centre)
         found: torch.Tensor = (second - drift.square().sum(dim=1)).clamp_min(0.0)
         return found
 
     return variance
+
+
+def _blocks(weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Rows of W in blocks of bounded size."""
+    found: tuple[torch.Tensor, ...] = weight.split(max(1, _WEIGHTS // weight.shape[1]))
+    return found
+
+
+def _curvature_of(loss: Loss) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Function logits (rows, d) -> (rows, d) float64 diagonal of Hz."""
+    if loss is Loss.SQUARED:
+        return lambda z: torch.ones_like(z, dtype=torch.float64)
+    return _softmax_curvature if loss is Loss.SOFTMAX else _sigmoid_curvature
 
 
 def _softmax_curvature(logits: torch.Tensor) -> torch.Tensor:
@@ -276,13 +333,3 @@ def _sigmoid_curvature(logits: torch.Tensor) -> torch.Tensor:
 def _squared_norms(features: torch.Tensor) -> torch.Tensor:
     norms: torch.Tensor = torch.linalg.vector_norm(features.double(), dim=1)
     return norms.square()
-
-
-def _streamed(
-    of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    features: torch.Tensor,
-    logits: torch.Tensor,
-    chunk_rows: int | None,
-) -> torch.Tensor:
-    rows = chunk_rows_for(features, chunk_rows, logits.shape[1])
-    return torch.cat([of(phi, z) for phi, z in zip(features.split(rows), logits.split(rows), strict=True)])

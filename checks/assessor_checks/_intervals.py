@@ -102,17 +102,61 @@ def bootstrap_mean(
     if n >= _MANY:
         half = float(ndtri(1 - (1 - confidence) / 2) * values.std(ddof=1) / np.sqrt(n))
         return Estimate(mean, mean - half, mean + half)
-    means = np.sort(_resampled_means(values, replicates, np.random.default_rng(seed)))
-    below = float(np.clip((means < mean).mean() + 0.5 * (means == mean).mean(), 0.5 / replicates, 1 - 0.5 / replicates))
-    bias = float(ndtri(below))
-    centred = values - mean
-    acceleration = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
+    means = _resampled_means(values[:, None], replicates, np.random.default_rng(seed))[:, 0]
+    return _bca(mean, means, values - mean, confidence)
+
+
+def bootstrap_ratio(
+    over: np.ndarray, under: np.ndarray, seed: int, *, confidence: float = CONFIDENCE, replicates: int = REPLICATES
+) -> Estimate:
+    """BCa bootstrap interval of mean(over) / mean(under), both measured on the same samples.
+
+    Samples are drawn in pairs. On the scale of the logarithm, where a ratio is nearer to normal; from 50 000 pairs on
+    by the delta method there.
+
+    Args:
+        over: (n,) values above the line.
+        under: (n,) values below it.
+        seed: Seed of the resampling.
+        confidence: Wanted coverage.
+        replicates: Number of resamples.
+
+    Returns:
+        Ratio and interval.
+
+    Raises:
+        ValueError: Fewer than two pairs, or a mean that is not positive.
+    """
+    values = np.stack([over, under], axis=1).astype(np.float64)
+    means = values.mean(axis=0)
+    if len(values) < 2 or not (means > 0).all():
+        raise ValueError("an interval of a ratio needs at least two pairs and positive means")
+    point, influence = float(np.log(means[0] / means[1])), values[:, 0] / means[0] - values[:, 1] / means[1]
+    if np.abs(influence).max() <= 1e-12:  # proportional: every resample has the same ratio, to rounding
+        return Estimate(*(float(np.exp(point)),) * 3)
+    if len(values) >= _MANY:
+        half = float(ndtri(1 - (1 - confidence) / 2) * influence.std(ddof=1) / np.sqrt(len(values)))
+        return Estimate(*(float(np.exp(end)) for end in (point, point - half, point + half)))
+    drawn = _resampled_means(values, replicates, np.random.default_rng(seed))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(drawn[:, 0] / drawn[:, 1])
+    found = _bca(point, logs[np.isfinite(logs)], influence, confidence)
+    return Estimate(*(float(np.exp(end)) for end in found))
+
+
+def _bca(point: float, replicates: np.ndarray, influence: np.ndarray, confidence: float) -> Estimate:
+    """Interval from bootstrap replicates and the samples' influence on the estimate (Efron 1987)."""
+    count = len(replicates)
+    below = float((replicates < point).mean() + 0.5 * (replicates == point).mean())
+    bias = float(ndtri(np.clip(below, 0.5 / count, 1 - 0.5 / count)))
+    acceleration = float((influence**3).sum() / (6 * (influence**2).sum() ** 1.5))
     z = ndtri(np.array([(1 - confidence) / 2, 1 - (1 - confidence) / 2])) + bias
-    low, high = np.quantile(means, ndtr(bias + z / (1 - acceleration * z)))
-    return Estimate(mean, float(min(low, mean)), float(max(high, mean)))
+    low, high = np.quantile(replicates, ndtr(bias + z / (1 - acceleration * z)))
+    return Estimate(point, float(min(low, point)), float(max(high, point)))
 
 
 def _resampled_means(values: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
+    """(replicates, k) means of (n, k) values over rows drawn with replacement."""
     n = len(values)
     rows = max(1, _CHUNK // n)
     parts = [

@@ -5,10 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assessor.contract import NotApplicable
+from assessor.contract import NotApplicable, Task
 from assessor_checks import _flatness as flatness
 from assessor_checks import _layers as layers
 from assessor_checks._flatness import Loss
+from assessor_checks._layer_flatness import measure_last
+from assessor_checks._spectrum import top_eigenvalues
 
 FEW = settings(max_examples=15, deadline=None)
 SHAPES = {"n": st.integers(1, 6), "d": st.integers(2, 5), "m": st.integers(1, 6), "seed": st.integers(0, 10_000)}
@@ -54,10 +56,10 @@ def slow_max(full, weight):
 def test_softmax_equals_the_full_hessian(n, d, m, seed):
     phi, weight, logits = case(n, d, m, seed)
     full = hessian(Loss.SOFTMAX, phi, weight, logits, torch.arange(n) % d)
-    kappa = flatness.per_sample_trace_softmax(phi, weight, logits)
+    kappa = flatness.per_sample_trace(Loss.SOFTMAX, phi, weight, logits)
     assert kappa.shape == (n,)
     assert kappa.mean().item() == pytest.approx(slow_trace(full, weight), rel=1e-9, abs=1e-14)
-    most = flatness.max_flatness(Loss.SOFTMAX, phi, weight, logits)
+    most = flatness.max_flatness(Loss.SOFTMAX, [(phi, logits)], weight)
     assert most.value == pytest.approx(slow_max(full, weight), rel=1e-9, abs=1e-14)
 
 
@@ -69,14 +71,14 @@ def test_sigmoid_and_squared_error_equal_the_full_hessian(n, m, seed):
         full = hessian(loss, phi, weight, logits, labels)
         kappa = flatness.per_sample_trace(loss, phi, weight, logits)
         assert kappa.mean().item() == pytest.approx(slow_trace(full, weight), rel=1e-9, abs=1e-14)
-        most = flatness.max_flatness(loss, phi, weight, logits)
+        most = flatness.max_flatness(loss, [(phi, logits)], weight)
         assert most.value == pytest.approx(slow_max(full, weight), rel=1e-9, abs=1e-14)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(400, 150, 3), (200, 300, 4), (140, 140, 2)])
 def test_lanczos_equals_all_eigenvalues(n, m, d):
     phi, weight, logits = case(n, d, m, seed=n)
-    found = flatness.max_flatness(Loss.SOFTMAX, phi, weight, logits)
+    found = flatness.max_flatness(Loss.SOFTMAX, [(phi, logits)], weight)
     curvature = logits.softmax(1) * (1 - logits.softmax(1))
     moments = torch.stack([(phi.T * c) @ phi / n for c in curvature.T])
     exact = (weight.square().sum(1) * torch.linalg.eigvalsh(moments)[:, -1]).sum().item()
@@ -88,18 +90,18 @@ def test_lanczos_of_a_flat_and_of_a_rank_one_problem():
     phi, weight, logits = case(150, 2, 140, seed=0)
     collapsed = torch.zeros_like(logits)
     collapsed[:, 0] = 4000.0  # p (1 - p) is 0 in float64 too
-    assert flatness.max_flatness(Loss.SOFTMAX, phi, weight, collapsed) == (0.0, 0.0)
+    assert flatness.max_flatness(Loss.SOFTMAX, [(phi, collapsed)], weight) == (0.0, 0.0)
     same = phi[:1].expand(150, 140)
-    found = flatness.max_flatness(Loss.SQUARED, same, weight[:1], logits[:, :1])
+    found = flatness.max_flatness(Loss.SQUARED, [(same, logits[:, :1])], weight[:1])
     assert found.value == pytest.approx((phi[0] @ phi[0] * (weight[0] @ weight[0])).item(), rel=1e-9)
 
 
 def test_weight_decay_is_the_hessian_of_the_penalty():
     phi, weight, logits = case(4, 3, 5, seed=1)
     full = hessian(Loss.SOFTMAX, phi, weight, logits, torch.tensor([0, 1, 2, 0]), decay=0.3)
-    kappa = flatness.per_sample_trace_softmax(phi, weight, logits).mean().item()
+    kappa = flatness.per_sample_trace(Loss.SOFTMAX, phi, weight, logits).mean().item()
     assert kappa + flatness.weight_decay_trace(weight, 0.3) == pytest.approx(slow_trace(full, weight), rel=1e-9)
-    most = flatness.max_flatness(Loss.SOFTMAX, phi, weight, logits).value
+    most = flatness.max_flatness(Loss.SOFTMAX, [(phi, logits)], weight).value
     assert most + flatness.weight_decay_max(weight, 0.3) == pytest.approx(slow_max(full, weight), rel=1e-9)
 
 
@@ -144,23 +146,23 @@ def test_float32_is_near_float64(loss, n):
     single = [x.float() for x in (phi, weight, logits)]
     exact = flatness.per_sample_trace(loss, phi, weight, logits)
     torch.testing.assert_close(flatness.per_sample_trace(loss, *single), exact, rtol=1e-4, atol=0)
-    most = flatness.max_flatness(loss, phi, weight, logits).value
-    assert flatness.max_flatness(loss, *single).value == pytest.approx(most, rel=1e-4)
+    most = flatness.max_flatness(loss, [(phi, logits)], weight).value
+    assert flatness.max_flatness(loss, [(single[0], single[2])], single[1]).value == pytest.approx(most, rel=1e-4)
 
 
 def test_inputs_are_not_changed():
     phi, weight, logits = case(9, 3, 4, seed=5)
     kept = [x.clone() for x in (phi, weight, logits)]
-    flatness.per_sample_trace_softmax(phi, weight, logits)
-    flatness.max_flatness(Loss.SOFTMAX, phi, weight, logits)
+    flatness.per_sample_trace(Loss.SOFTMAX, phi, weight, logits)
+    flatness.max_flatness(Loss.SOFTMAX, [(phi, logits)], weight)
     flatness.normalise_neurons(phi, weight)
     assert all(torch.equal(a, b) for a, b in zip(kept, (phi, weight, logits), strict=True))
 
 
 def both(phi, weight, logits):
     return (
-        flatness.per_sample_trace_softmax(phi, weight, logits).mean().item(),
-        flatness.max_flatness(Loss.SOFTMAX, phi, weight, logits).value,
+        flatness.per_sample_trace(Loss.SOFTMAX, phi, weight, logits).mean().item(),
+        flatness.max_flatness(Loss.SOFTMAX, [(phi, logits)], weight).value,
     )
 
 
@@ -196,7 +198,7 @@ def test_constant_features_and_their_columns_are_left_out():
     torch.testing.assert_close(scaled[:, 0], phi[:, 0] / spread)
     assert torch.equal(scaled[:, 1:], torch.zeros(3, 2))
     torch.testing.assert_close(weight[0], torch.tensor([spread, 0.0, 0.0]))
-    assert torch.equal(flatness.feature_scale(phi[:1]), torch.zeros(3, dtype=torch.float64))
+    assert torch.equal(flatness.feature_scale([phi[:1]]), torch.zeros(3, dtype=torch.float64))
 
 
 def test_normalised_value_ignores_what_a_dead_unit_is_wired_to():
@@ -273,6 +275,119 @@ def test_saturated_rows_are_counted_in_their_own_dtype():
     assert layers.saturated_rows(torch.tensor([[30.0], [-300.0], [0.0]])) == 2
 
 
+class Counted(torch.nn.Sequential):
+    """Counts the rows that are put through it."""
+
+    rows = 0
+
+    def forward(self, x):
+        self.rows += len(x)
+        return super().forward(x)
+
+
+def test_activations_are_kept_while_they_fit_and_come_again_where_not():
+    torch.manual_seed(0)
+    net = Counted(torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2)).eval()
+    x = torch.randn(20, 3)
+    features, logits = net[:2](x).detach(), net(x).detach()
+    for keep, whole, rows in ((2**20, True, 20), (2 * 8 * 7 * 4, False, 20 + 4), (0, False, 40)):
+        found = layers.Activations(net, x, batch=8, keep=keep)
+        net.rows = 0
+        for _ in range(2):
+            phi, z = (torch.cat(parts) for parts in zip(*found, strict=True))
+            torch.testing.assert_close(phi, features)
+            torch.testing.assert_close(z, logits)
+        assert (found.whole, net.rows) == (whole, rows)
+
+
+class Endless:
+    """A million rows of which only a slice exists at a time."""
+
+    def __init__(self, n):
+        self.n, self.largest = n, 0
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, rows):
+        start, stop, _ = rows.indices(self.n)
+        self.largest = max(self.largest, stop - start)
+        return torch.linspace(0, 1, 3).repeat(stop - start, 1) + torch.arange(start, stop)[:, None] / self.n
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_streaming_the_whole_measurement_equals_in_memory(loss):
+    torch.manual_seed(1)
+    outputs = 4 if loss is Loss.SOFTMAX else 1
+    task = Task.REGRESSION if loss is Loss.SQUARED else Task.MULTICLASS
+    net = torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.Tanh(), torch.nn.Linear(6, outputs)).double().eval()
+    x = torch.randn(50, 3, dtype=torch.float64)
+    y = torch.randn(50, dtype=torch.float64) if loss is Loss.SQUARED else torch.arange(50) % max(2, outputs)
+    for way in ("neuron", "none"):
+        whole = measure_last(task, layers.Activations(net, x), y, way, "train")
+        parts = measure_last(task, layers.Activations(net, x, batch=7, keep=0), y, way, "train")
+        assert whole.closed is loss
+        assert (whole.kappa, whole.other) == (
+            pytest.approx(parts.kappa, rel=1e-12),
+            pytest.approx(parts.other, rel=1e-12),
+        )
+        assert whole.losses == pytest.approx(parts.losses, rel=1e-12)
+        assert whole.maximum is not None
+        assert parts.maximum is None  # it would take the model once more for every Lanczos step
+
+
+def test_a_stream_of_rows_is_never_held_whole():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.Tanh(), torch.nn.Linear(6, 4)).eval()
+    rows = Endless(50_000)
+    activations = layers.Activations(net, rows, batch=1000, keep=0)
+    found = measure_last(Task.MULTICLASS, activations, torch.zeros(50_000, dtype=torch.long), "neuron", "train")
+    assert (len(found.kappa), rows.largest) == (50_000, 1000)
+    assert activations._kept == []
+
+
+def test_a_large_head_is_widened_in_blocks_of_classes(monkeypatch):
+    phi, weight, logits = case(9, 40, 5, seed=2, dtype=torch.float32, confidence=3.0)
+    whole = flatness.per_sample_trace(Loss.SOFTMAX, phi, weight, logits)
+    monkeypatch.setattr(flatness, "_WEIGHTS", 35)
+    blocks = flatness._blocks(weight)
+    assert len(blocks) == 6
+    parts = flatness.per_sample_trace(Loss.SOFTMAX, phi, weight, logits)
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("confidence", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("d", [10, 600])
+def test_single_precision_sums_are_near(d, confidence):
+    phi, weight, logits = case(50, d, 20, seed=3, dtype=torch.float32, confidence=confidence)
+    exact = flatness.per_sample_trace(Loss.SOFTMAX, phi, weight, logits)
+    single = flatness.trace_function(Loss.SOFTMAX, weight, accumulate=torch.float32)(phi, logits)
+    assert single.dtype is torch.float64
+    assert single.mean().item() == pytest.approx(exact.mean().item(), rel=1e-4)
+
+
+@FEW
+@given(**SHAPES)
+def test_neuron_traces_equal_the_full_hessian(n, d, m, seed):
+    phi, weight, logits = case(n, d, m, seed)
+    full = hessian(Loss.SOFTMAX, phi, weight, logits, torch.arange(n) % d)
+    found = flatness.neuron_traces(Loss.SOFTMAX, [(phi, logits)], weight)
+    slow = torch.stack([full[s, :, s, :].trace() * (w @ w) for s, w in enumerate(weight)])
+    torch.testing.assert_close(found, slow, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 9), (30, 9), (200, 150), (140, 200)])
+def test_eigenvalues_of_curvatures_of_either_sign(n, m):
+    generator = torch.Generator().manual_seed(n)
+    phi = torch.randn(n, m, generator=generator, dtype=torch.float64)
+    c = torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    exact = torch.linalg.eigvalsh(torch.stack([(phi.T * s) @ phi / n for s in c.T]))[:, -1]
+    found = top_eigenvalues([(phi[:3], c[:3]), (phi[3:], c[3:])], lambda z: z)
+    torch.testing.assert_close(found.values, exact, rtol=1e-9, atol=1e-12)
+    falling = top_eigenvalues([(phi, -c.abs())], lambda z: z).values
+    assert bool((falling <= 1e-12).all())
+    assert bool((falling.abs() <= 1e-12).all()) == (n < m)  # singular: the largest is 0
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("loss", list(Loss))
@@ -283,5 +398,5 @@ def test_cuda_equals_cpu(loss, n, m):
     kappa = flatness.per_sample_trace(loss, *there)
     assert kappa.is_cuda
     torch.testing.assert_close(kappa.cpu(), flatness.per_sample_trace(loss, phi, weight, logits), rtol=1e-10, atol=0)
-    most = flatness.max_flatness(loss, phi, weight, logits).value
-    assert flatness.max_flatness(loss, *there).value == pytest.approx(most, rel=1e-9)
+    most = flatness.max_flatness(loss, [(phi, logits)], weight).value
+    assert flatness.max_flatness(loss, [(there[0], there[2])], there[1]).value == pytest.approx(most, rel=1e-9)

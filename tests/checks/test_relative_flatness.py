@@ -14,6 +14,7 @@ from assessor.contract import NotApplicable, Split, Task
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
 from assessor_checks._intervals import bootstrap_mean
+from assessor_checks._losses import least_loss
 from assessor_checks.generalization.relative_flatness import CHECK, RelativeFlatnessParams
 
 matplotlib.use("Agg")
@@ -94,6 +95,7 @@ def test_equals_the_full_hessian_and_reports_everything():
         "relative_flatness",
         "relative_flatness_normalised",
         "relative_flatness_max",
+        "neuron_flatness",
         "training_loss",
     ]
     assert 0 < result.metric("relative_flatness_max").value < found.value
@@ -102,7 +104,9 @@ def test_equals_the_full_hessian_and_reports_everything():
     assert (
         result.remarks[0] == "Layer '2': 8 features, 3 outputs, loss softmax cross-entropy; 60 rows of the train split."
     )
-    (table,) = result.tables
+    table, by_layer = result.tables
+    assert [row[0] for row in by_layer.rows] == ["0", "2"]
+    assert by_layer.rows[1][3] == pytest.approx(found.value, rel=1e-9)  # the same layer by its curvature
     assert [row[:2] for row in table.rows] == [("a", 20), ("b", 20), ("c", 20)]
     assert np.mean([row[2] for row in table.rows]) == pytest.approx(found.value)
     assert len(result.series[0].columns["kappa"]) == 60
@@ -204,7 +208,6 @@ def test_regression_by_hand():
     assert result.metric("relative_flatness").value == pytest.approx(35.0)
     assert result.metric("relative_flatness_max").value == pytest.approx(5 * np.linalg.eigvalsh(x.T @ x / 2)[-1])
     assert result.metric("training_loss").value == pytest.approx(0.25)
-    assert result.tables == ()
     assert result.doubt.startswith("The share of the training targets' variance left unexplained is 2, above 0.1")
     assert result.metric("relative_flatness").unit == "squared units of the target"
 
@@ -256,8 +259,8 @@ def test_softmax_collapse_and_constant_features_are_told():
 
 
 def test_not_applicable_says_why():
-    with pytest.raises(NotApplicable, match=r"layer '0': only the last linear layer .* which is '2'"):
-        run(subject(trained()), layer="0")
+    with pytest.raises(NotApplicable, match=r"no layer '1' .*; nearest names: "):
+        run(subject(trained()), layer="1")
     assert run(subject(trained()), layer="2").metrics
     with pytest.raises(NotApplicable, match="not the output of its last linear layer"):
         run(subject(torch.nn.Sequential(trained(), torch.nn.Softmax(1)), outputs="probabilities"))
@@ -273,6 +276,119 @@ def test_not_applicable_says_why():
     splits = {name: split(name, x, y) for name in ("train", "test")}
     with pytest.raises(NotApplicable, match="no PyTorch module"):
         run(SklearnSubject(LogisticRegression().fit(x, y), Task.MULTICLASS, CLASSES, splits))
+
+
+def hidden(net, x, y, layer):
+    """Relative flatness of a layer of a Sequential from its full Hessian, float64, features as they are."""
+    net, x = net.double(), torch.from_numpy(x).double()
+    name = f"{layer}.weight"
+
+    def loss(w):
+        out = torch.func.functional_call(net, {name: w}, (x,))
+        return torch.nn.functional.cross_entropy(out, torch.from_numpy(y))
+
+    w = net.get_parameter(name).detach()
+    full = torch.func.jacrev(torch.func.jacrev(loss))(w)
+    return torch.einsum("sutu,sv,tv->", full, w, w).item()
+
+
+def test_a_hidden_layer_is_exact_and_an_estimate_says_so():
+    net = trained().double()
+    result = run(subject(net), layer="0", normalise="none")
+    exact = result.metric("relative_flatness")
+    assert exact.value == pytest.approx(hidden(net, *blobs(), 0), rel=1e-9)
+    assert "exact, 2 Hessian-vector products a row" in exact.method
+    assert result.remarks[0] == "Layer '0': 2 features, 8 outputs; 60 rows of the train split."
+    assert result.metric("training_loss").value == run(subject(net)).metric("training_loss").value
+    estimate = run(subject(net), layer="0", normalise="none", exact=0, probes=64).metric("relative_flatness")
+    assert "unbiased estimate from 64 random directions" in estimate.method
+    assert estimate.value == pytest.approx(exact.value, rel=0.5)
+    assert estimate.value != exact.value
+
+
+def test_the_table_by_layer_can_be_left_out_and_is_bounded_in_rows():
+    assert [table.name for table in run(subject(trained()), profile=False).tables] == ["by_class"]
+    by_layer = run(subject(trained()), profile_rows=20).tables[-1]
+    assert [row[2] for row in by_layer.rows] == [20, 20]
+    for row in by_layer.rows:
+        assert row[4] < row[3] < row[5]
+        assert row[6] is None  # exact
+    assert by_layer.columns[-1] == "error of the estimate"
+
+
+def test_ratio_to_a_baseline():
+    net = trained()
+    twin = TorchSubject(rescaled(trained(), torch.full((8,), 3.0)), Task.MULTICLASS, CLASSES, subject(net).splits)
+    same = run(subject(net, baseline=twin)).metric("flatness_ratio")
+    assert (same.value, same.low, same.high) == pytest.approx((1, 1, 1), rel=1e-4)
+    early = TorchSubject(trained(20), Task.MULTICLASS, CLASSES, subject(net).splits)
+    result = run(subject(net, baseline=early))
+    ratio = result.metric("flatness_ratio")
+    there = run(early).metric("relative_flatness").value
+    assert ratio.value == pytest.approx(result.metric("relative_flatness").value / there)
+    assert ratio.low < ratio.value < ratio.high < 1
+    assert not ratio.primary
+    wider = torch.nn.Sequential(torch.nn.Linear(2, 9), torch.nn.ReLU(), torch.nn.Linear(9, 3))
+    other = TorchSubject(wider, Task.MULTICLASS, CLASSES, subject(net).splits)
+    result = run(subject(net, baseline=other))
+    assert "flatness_ratio" not in [metric.name for metric in result.metrics]
+    assert "another architecture (its '0.weight' has shape (9, 2), here (8, 2))" in " ".join(result.remarks)
+
+
+def test_label_smoothing_has_its_own_least_loss():
+    smoothed = run(subject(trained()), label_smoothing=0.1)
+    assert smoothed.metrics[0] == run(subject(trained())).metrics[0]
+    assert smoothed.metric("training_loss").value > run(subject(trained())).metric("training_loss").value
+    perfect = trained()
+    x, y = map(torch.from_numpy, blobs())
+    best = torch.full((60, 3), 0.1 / 3).scatter_(1, y[:, None], 0.9 + 0.1 / 3).log()
+    expected = torch.nn.functional.cross_entropy(best, y, label_smoothing=0.1).item()
+    assert least_loss(3, 0.1) == pytest.approx(expected, rel=1e-6)
+    assert perfect(x).shape == best.shape
+
+
+def test_refusals_and_remarks_about_layers():
+    with pytest.raises(NotApplicable, match="loss squared_error with a multiclass task is not covered; covered is"):
+        run(subject(trained()), loss="squared_error")
+    assert run(subject(trained()), loss="cross_entropy").metrics == run(subject(trained())).metrics
+    with pytest.raises(ValueError, match="cross_entropy"):
+        RelativeFlatnessParams(loss="hinge")
+    with pytest.raises(NotApplicable, match=r"; or name another layer: 0.0, 0.2$"):
+        run(subject(torch.nn.Sequential(trained(), torch.nn.Hardtanh())))
+    frozen = trained()
+    frozen[2].requires_grad_(False)
+    assert "Layer '2' was frozen" in " ".join(run(subject(frozen)).remarks)
+    assert run(subject(frozen)).metrics == run(subject(trained())).metrics
+
+    class Stubborn(torch.nn.Dropout):
+        def train(self, mode=True):
+            return super().train(True)
+
+    class Sampling(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.dropout(x, 0.5)
+
+    with pytest.raises(NotApplicable, match="different outputs for the same inputs"):
+        run(subject(torch.nn.Sequential(Sampling(), *trained())))
+    net = torch.nn.Sequential(*trained(), Stubborn(0.5))
+    with pytest.raises(NotApplicable, match=r"layer '3' \(Stubborn\) is in train mode"):
+        run(subject(net))
+
+
+def test_a_quantised_head_is_refused():
+    class Packed(torch.nn.Module):
+        def forward(self, x):
+            return torch.cat([x, x[:, :1]], dim=1)
+
+    Packed.__module__ = "torch.ao.nn.quantized.dynamic"
+    with pytest.raises(NotApplicable, match="layer '0' is quantised"):
+        run(subject(torch.nn.Sequential(Packed())))
+
+
+def test_half_precision_is_measured_as_it_runs():
+    half = run(subject(trained().bfloat16()))
+    assert half.metrics[0].value == pytest.approx(run(subject(trained())).metrics[0].value, rel=0.2)
+    assert half.tables[-1].rows[0][3] > 0
 
 
 def test_plot_draws():

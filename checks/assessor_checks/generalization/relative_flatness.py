@@ -1,4 +1,4 @@
-"""Relative flatness of the last linear layer: how strongly the loss curves, measured against the weights' size."""
+"""Relative flatness: how strongly the loss curves in a layer's weights, measured against the weights' size."""
 
 from __future__ import annotations
 
@@ -19,44 +19,56 @@ from assessor.contract import (
     Subject,
     Table,
     Task,
+    progress,
 )
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from matplotlib.axes import Axes
 
-    from assessor_checks._flatness import Loss
-    from assessor_checks._layers import LastLayer
+    from assessor_checks._curvature import Budget
+    from assessor_checks._intervals import Estimate
+    from assessor_checks._layer_flatness import LayerFlatness
 
 QUANTILES = 200  # most points of the plotted distribution
 INFO = CheckInfo(
     id="generalization.relative_flatness",
-    version="1",
-    title="Relative flatness of the last layer",
+    version="2",
+    title="Relative flatness of the loss",
     measures=(
-        "The trace of the loss's Hessian in the weights of the last linear layer, each block weighted by the inner "
-        "product of the neurons' weight vectors, so that rescaling the network does not change it. "
-        "Low means flat: small changes of the features change the loss little."
+        "The trace of the loss's Hessian in the weights of a layer (the last linear one unless another is named), each "
+        "block weighted by the inner product of the neurons' weight vectors, so that rescaling the network does not "
+        "change it. Low means flat: small changes of the features change the loss little."
     ),
     unit="nats",
     needs=frozenset({Need.TRAIN, Need.TEST, Need.GRADIENTS}),
     tasks=frozenset(Task),
     limits=(
-        "There is no absolute threshold: compare only models of the same architecture on the same data.",
+        "There is no absolute threshold: compare only models of the same architecture on the same data, or set a "
+        "target for the ratio to a baseline.",
         "Confidence alone makes the loss flat: a confidently wrong prediction is flat too.",
         "The theory needs a near minimum of the training loss, training data that represent the field of use, and "
         "labels that are locally constant; only the first is measured here.",
-        "Only the last linear layer is measured, without its bias; earlier layers may be sharp.",
+        "The theory speaks of one layer at a time, without its bias; another layer may be sharp.",
         "The interval shows the sampling of rows, not the variation between training runs.",
     ),
     remedy=(
-        "Train to a flatter minimum (sharpness-aware minimisation, a flatness penalty, smaller batches or a larger "
-        "learning rate, weight decay on the last layer) and compare with the former model on the same data."
+        "Train to a flatter minimum (a flatness penalty such as FAM, sharpness-aware minimisation, smaller batches or "
+        "a larger learning rate, weight decay on the last layer) and compare with the former model on the same data."
+    ),
+    remedy_code=(
+        "from assessor_checks.fam import FAM\n"
+        "\n"
+        'with FAM(model, weight=0.01) as fam:  # the last linear layer; name another with layer="..."\n'
+        "    for x, y in loader:\n"
+        "        loss = criterion(model(x), y)\n"
+        "        (loss + fam()).backward()\n"
+        "        optimizer.step(); optimizer.zero_grad()\n"
     ),
     source=(
         "Petzka, Kamp, Adilova, Sminchisescu, Boley: Relative Flatness and Generalization, NeurIPS 2021, "
-        "arXiv 2001.00939, definition of relative flatness (trace; maximum as in the authors' code)"
+        "arXiv 2001.00939, definition of relative flatness (trace; maximum as in the authors' code); by neuron: "
+        "Petzka, Adilova, Kamp, Sminchisescu 2019, arXiv 1912.00058"
     ),
     requirements=("RE-R-SC-ME-03", "RE-R-RO-ME-04"),
 )
@@ -65,12 +77,22 @@ INFO = CheckInfo(
 class RelativeFlatnessParams(Params):
     """Parameters of generalization.relative_flatness."""
 
-    layer: str | None = Field(default=None, description="Layer to measure; None or the last linear layer's name.")
+    layer: str | None = Field(
+        default=None, description="Layer to measure, by its name in the module; None: the last linear layer."
+    )
     normalise: Literal["neuron", "none"] = Field(
         default="neuron",
         description="Primary value: features divided by their standard deviation as the authors do, or as they are.",
     )
     split: Literal["train", "test"] = Field(default="train", description="Data whose curvature is measured.")
+    loss: Literal["cross_entropy", "squared_error"] | None = Field(
+        default=None,
+        description="Loss the model was trained with; None: cross_entropy for classes, squared_error for regression. "
+        "Another loss has another curvature and cannot be measured.",
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Label smoothing in training; its least loss is taken off."
+    )
     max_training_loss: float = Field(
         default=0.1,
         gt=0,
@@ -83,145 +105,167 @@ class RelativeFlatnessParams(Params):
         description="alpha of a penalty alpha ||W||^2 on the measured weights, counted as part of the loss "
         "(half of PyTorch's weight_decay).",
     )
+    profile: bool = Field(default=True, description="Measure every other layer too, for a table.")
+    profile_rows: int = Field(default=500, ge=2, description="Most rows for that table, drawn by the seed.")
+    exact: int = Field(
+        default=512, ge=0, description="Most Hessian-vector products a row for an exact value of a hidden layer."
+    )
+    probes: int = Field(
+        default=16, ge=2, description="Random directions a row where the exact value would cost more products."
+    )
 
 
 def measure(subject: Subject, params: RelativeFlatnessParams, seed: int) -> Result:
     """Relative flatness with a bootstrap interval over samples, both normalisations, and the training loss.
 
     Args:
-        subject: A PyTorch module with training data.
+        subject: A PyTorch module with training data; with a baseline the ratio to it is measured too.
         params: Layer, normalisation, split.
-        seed: Seed of the bootstrap.
+        seed: Seed of the bootstrap, of random directions and of the rows of the table.
 
     Returns:
-        Metrics, distribution over samples, mean by predicted class.
+        Metrics, distribution over samples, mean by predicted class, a table by layer.
 
     Raises:
-        NotApplicable: No last linear layer gives the logits, or they are not finite.
+        NotApplicable: The layer or the loss cannot be measured, or values are not finite.
     """
-    from assessor_checks import _flatness as flatness
+    from assessor_checks._curvature import Budget
+    from assessor_checks._layer_flatness import measure_layer, training_losses
 
-    layer = _last_layer(subject, params.split, params.layer)
-    loss = _loss(subject.task, layer)
-    ways = _ways(layer, params.normalise)
-    chosen = ways.pop(params.normalise)
-    kappa = _kappa(loss, chosen, layer.logits, params.weight_decay)
-    losses, unexplained = _training_loss(subject, layer, loss, params.split)
-    most = flatness.max_flatness(loss, *chosen, layer.logits)
+    _check_loss(params.loss, subject.task)
+    budget = Budget(params.exact, params.probes, seed)
+    found = measure_layer(subject, params.layer, params.split, params.normalise, budget, params.label_smoothing)
+    losses = found.losses if params.split == "train" and found.losses is not None else None
+    losses = training_losses(subject, params.label_smoothing) if losses is None else losses
     unit = INFO.unit if subject.task.is_classification else "squared units of the target"
-    how = (
-        f"normalise={params.normalise}, closed form in float64; 95 % BCa bootstrap over rows, normalisation held fixed"
-    )
+    ratio, why_not = _ratio(subject, params, found, budget)
     metrics = (
-        _mean("relative_flatness", kappa, seed, unit, how, primary=True),
-        *(
-            _mean(
-                "relative_flatness_unnormalised" if name == "none" else "relative_flatness_normalised",
-                _kappa(loss, way, layer.logits, params.weight_decay),
-                seed,
-                unit,
-                f"normalise={name}, else as relative_flatness",
-            )
-            for name, way in ways.items()
-        ),
-        Metric(
-            name="relative_flatness_max",
-            value=most.value + flatness.weight_decay_max(chosen[1], params.weight_decay),
-            unit=unit,
-            n=len(kappa),
-            better=Better.LOWER,
-            method=f"sum of ||w_s||^2 lambda_max(H_ss), normalise={params.normalise}; numerical error at most "
-            f"{most.error:.1e}; no interval",
-        ),
-        _mean("training_loss", losses, seed, unit, f"mean {loss} on the train split; 95 % BCa bootstrap over rows"),
+        *_values(found, params, seed, unit),
+        _mean("training_loss", losses, seed, unit, "mean loss on the train split; 95 % BCa bootstrap over rows"),
+        *ratio,
     )
+    by_layer, lost = _by_layer(subject, params, budget)
     return Result(
         metrics=metrics,
-        series=(_distribution(kappa),),
-        tables=_by_class(subject, layer, kappa),
-        remarks=_remarks(layer, loss, params, len(kappa)),
-        doubt=_doubt(unexplained, params.max_training_loss, subject.task),
+        series=(_distribution(found.kappa),),
+        tables=(*_by_class(subject, found), *by_layer),
+        remarks=(*_remarks(found, params, subject), *why_not, *lost),
+        doubt=_doubt(subject, losses, params),
     )
 
 
-def _last_layer(subject: Subject, split: str, wanted: str | None) -> LastLayer:
-    import torch
+def _check_loss(loss: str | None, task: Task) -> None:
+    wanted = "cross_entropy" if task.is_classification else "squared_error"
+    if loss not in {None, wanted}:
+        raise NotApplicable(f"loss {loss} with a {task} task is not covered; covered is {wanted}")
 
-    from assessor_checks import _layers as layers
 
-    layer = layers.last_linear(subject.module, subject.tensors(split)[0])
-    if wanted not in (None, layer.name):
-        raise NotApplicable(
-            f"layer '{wanted}': only the last linear layer can be measured so far, which is '{layer.name}'"
+def _values(found: LayerFlatness, params: RelativeFlatnessParams, seed: int, unit: str) -> tuple[Metric, ...]:
+    """The metrics of the layer itself."""
+    from assessor_checks import _flatness as flatness
+
+    trace = flatness.weight_decay_trace(found.weight, params.weight_decay)
+    how = f"normalise={params.normalise}, {_how(found)}; 95 % BCa bootstrap over rows, normalisation held fixed"
+    metrics = [_mean("relative_flatness", found.kappa + trace, seed, unit, how, found, primary=True)]
+    if found.other is not None:
+        plain = params.normalise == "neuron"
+        name = "relative_flatness_unnormalised" if plain else "relative_flatness_normalised"
+        way = "none" if plain else "neuron"
+        other = found.other + flatness.weight_decay_trace(found.other_weight, params.weight_decay)
+        metrics.append(_mean(name, other, seed, unit, f"normalise={way}, else as relative_flatness"))
+    if found.maximum is not None:
+        metrics.append(
+            Metric(
+                name="relative_flatness_max",
+                value=found.maximum.value + flatness.weight_decay_max(found.weight, params.weight_decay),
+                unit=unit,
+                n=len(found.kappa),
+                better=Better.LOWER,
+                method=f"sum of ||w_s||^2 lambda_max(H_ss), normalise={params.normalise}; numerical error at most "
+                f"{found.maximum.error:.1e}; no interval",
+            )
         )
-    for what, values in (("features", layer.features), ("logits", layer.logits)):
-        if bad := int((~torch.isfinite(values)).any(dim=1).sum()):
-            raise NotApplicable(f"the last layer's {what} are not finite for {bad} of {len(values)} rows of {split}")
-    return layer
-
-
-def _ways(layer: LastLayer, wanted: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Features and weight by normalisation; constant features alone cannot be normalised."""
-    from assessor_checks import _flatness as flatness
-
-    ways = {"none": (layer.features, layer.weight)}
-    if bool((layer.features != layer.features[0]).any()):
-        ways["neuron"] = flatness.normalise_neurons(layer.features, layer.weight)
-    elif wanted == "neuron":
-        raise NotApplicable(
-            f"every feature of layer '{layer.name}' is constant over these {len(layer.features)} rows, so that none "
-            "can be normalised; give more rows, or set normalise: none"
+    if found.neurons is not None:
+        metrics.append(
+            Metric(
+                name="neuron_flatness",
+                value=found.neurons + trace,
+                unit=unit,
+                n=len(found.kappa),
+                better=Better.LOWER,
+                method=f"sum over neurons of ||w_s||^2 Tr(H_ss), normalise={params.normalise}; no interval",
+            )
         )
-    return ways
+    return tuple(metrics)
 
 
-def _loss(task: Task, layer: LastLayer) -> Loss:
-    from assessor_checks._flatness import Loss
-
-    if not task.is_classification:
-        return Loss.SQUARED
-    return Loss.SIGMOID if layer.logits.shape[1] == 1 else Loss.SOFTMAX
-
-
-def _kappa(loss: Loss, way: tuple[torch.Tensor, torch.Tensor], logits: torch.Tensor, decay: float) -> np.ndarray:
-    """(n,) kappa_i, the weight decay's share added to each."""
-    from assessor_checks import _flatness as flatness
-
-    kappa = flatness.per_sample_trace(loss, *way, logits) + flatness.weight_decay_trace(way[1], decay)
-    found: np.ndarray = kappa.cpu().numpy()
-    return found
+def _how(found: LayerFlatness) -> str:
+    if found.closed is not None:
+        return "closed form in float64"
+    if found.error is None:
+        return f"exact, {found.products} Hessian-vector products a row"
+    return f"unbiased estimate from {found.products} random directions, their standard error {found.error:.2g}"
 
 
-def _training_loss(subject: Subject, layer: LastLayer, loss: Loss, split: str) -> tuple[np.ndarray, float]:
-    """(n,) losses on the train split, and what is compared with max_training_loss."""
-    from assessor_checks import _flatness as flatness
-    from assessor_checks import _layers as layers
-
-    inputs, labels = subject.tensors("train")
-    logits = (layer if split == "train" else layers.last_linear(subject.module, inputs)).logits
-    losses = flatness.per_sample_loss(loss, logits, labels).cpu().numpy()
-    if subject.task.is_classification:
-        return losses, float(losses.mean())
-    variance = float(labels.double().var(correction=0))
-    return losses, float(2 * losses.mean() / variance) if variance > 0 else float(losses.any())
-
-
-def _mean(name: str, values: np.ndarray, seed: int, unit: str, method: str, *, primary: bool = False) -> Metric:
+def _mean(
+    name: str,
+    values: np.ndarray,
+    seed: int,
+    unit: str,
+    method: str,
+    found: LayerFlatness | None = None,
+    *,
+    primary: bool = False,
+) -> Metric:
     from assessor_checks._intervals import CONFIDENCE, bootstrap_mean
 
-    value, low, high = bootstrap_mean(values, seed) if len(values) > 1 else (float(values[0]), None, None)
+    estimate: Estimate | None
+    if found is not None:
+        estimate = found._replace(kappa=values).interval(seed)
+    else:
+        estimate = bootstrap_mean(values, seed) if len(values) > 1 else None
     return Metric(
         name=name,
-        value=value,
-        low=low,
-        high=high,
-        confidence=None if low is None else CONFIDENCE,
+        value=float(values.mean()),
+        low=None if estimate is None else estimate.low,
+        high=None if estimate is None else estimate.high,
+        confidence=None if estimate is None else CONFIDENCE,
         unit=unit,
         n=len(values),
         better=Better.LOWER,
-        method=method if len(values) > 1 else f"{method}; no interval from one row",
+        method=method if estimate is not None else f"{method}; no interval from one row",
         primary=primary,
     )
+
+
+def _ratio(
+    subject: Subject, params: RelativeFlatnessParams, found: LayerFlatness, budget: Budget
+) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
+    """The ratio to the baseline, or why there is none."""
+    from assessor_checks._intervals import CONFIDENCE, bootstrap_ratio
+    from assessor_checks._layer_flatness import measure_layer
+    from assessor_checks._layers import same_architecture
+
+    if Need.BASELINE not in subject.offers:
+        return (), ()
+    if difference := same_architecture(subject.module, subject.baseline.module):
+        return (), (f"No ratio to the baseline: it is of another architecture ({difference}).",)
+    there = measure_layer(subject.baseline, found.name, params.split, params.normalise, budget, params.label_smoothing)
+    if len(found.kappa) < 2 or not there.kappa.mean() > 0 or not found.kappa.mean() > 0:
+        return (), ("No ratio to the baseline: it takes two rows at least and two positive values.",)
+    ratio = bootstrap_ratio(found.kappa, there.kappa, budget.seed)
+    metric = Metric(
+        name="flatness_ratio",
+        value=ratio.value,
+        low=ratio.low,
+        high=ratio.high,
+        confidence=CONFIDENCE,
+        n=len(found.kappa),
+        better=Better.LOWER,
+        method=f"relative flatness divided by the baseline's, {there.kappa.mean():.4g}; same layer and rows, without "
+        "weight decay; 95 % BCa bootstrap over pairs of rows",
+    )
+    return (metric,), ()
 
 
 def _distribution(kappa: np.ndarray) -> Series:
@@ -235,37 +279,80 @@ def _distribution(kappa: np.ndarray) -> Series:
     )
 
 
-def _by_class(subject: Subject, layer: LastLayer, kappa: np.ndarray) -> tuple[Table, ...]:
+def _by_class(subject: Subject, found: LayerFlatness) -> tuple[Table, ...]:
     """Mean by predicted class: labels do not enter."""
-    if not subject.task.is_classification:
+    if found.predicted is None:
         return ()
-    logits = layer.logits
-    predicted = (logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(dim=1)).cpu().numpy()
     rows = []
     for index, name in enumerate(subject.classes):
-        found = kappa[predicted == index]
-        rows.append((name, len(found), float(found.mean()) if len(found) else None))
+        kappa = found.kappa[found.predicted == index]
+        rows.append((name, len(kappa), float(kappa.mean()) if len(kappa) else None))
     columns = ("predicted class", "rows", "mean relative flatness")
     return (Table(name="by_class", title="Relative flatness by predicted class", columns=columns, rows=tuple(rows)),)
 
 
-def _remarks(layer: LastLayer, loss: Loss, params: RelativeFlatnessParams, n: int) -> tuple[str, ...]:
-    from assessor_checks import _flatness as flatness
-    from assessor_checks import _layers as layers
+def _by_layer(
+    subject: Subject, params: RelativeFlatnessParams, budget: Budget
+) -> tuple[tuple[Table, ...], tuple[str, ...]]:
+    """Every layer on the same rows, and what could not be measured."""
+    import numpy as np
 
-    outputs, width = layer.weight.shape
-    constant = int((layer.features == layer.features[0]).all(dim=0).sum())
-    remarks = [
-        f"Layer '{layer.name}': {width} features, {outputs} outputs, loss {loss}; {n} rows of the {params.split} split."
-    ]
-    if constant:
-        remarks.append(
-            f"{constant} of {width} features are constant over these rows; they act as a bias and are left out."
+    from assessor_checks._layer_flatness import measure_site, problem_of, sites_of
+
+    sites = sites_of(subject, params.split) if params.profile else {}
+    if len(sites) < 2:
+        return (), ()
+    n = subject.splits[params.split].n
+    rows = np.sort(np.random.default_rng(budget.seed).permutation(n)[: params.profile_rows])
+    problem = problem_of(subject, params.split, params.label_smoothing, rows)
+    cells, lost = [], []
+    for position, (name, site) in enumerate(sites.items()):
+        progress(f"relative flatness of layer {name}", position, len(sites))
+        try:
+            layer = measure_site(site, problem, params.normalise, budget)
+        except (NotApplicable, RuntimeError) as fault:  # an operation of the model has no second derivative
+            lost.append(f"Layer '{name}' could not be measured: {fault}")
+            continue
+        estimate = layer.interval(budget.seed)
+        low, high = (None, None) if estimate is None else (estimate.low, estimate.high)
+        cells.append(
+            (name, f"{layer.shape[0]} x {layer.shape[1]}", len(rows), float(layer.kappa.mean()), low, high, layer.error)
         )
-    if loss is not flatness.Loss.SQUARED and (collapsed := layers.saturated_rows(layer.logits)):
+    columns = ("layer", "weights", "rows", "relative flatness", "low", "high", "error of the estimate")
+    table = Table(name="by_layer", title="Relative flatness by layer", columns=columns, rows=tuple(cells))
+    return (table,), tuple(lost)
+
+
+def _remarks(found: LayerFlatness, params: RelativeFlatnessParams, subject: Subject) -> tuple[str, ...]:
+    n = subject.splits[params.split].n
+    outputs, width = found.shape
+    remarks = [
+        f"Layer '{found.name}': {width} features, {outputs} outputs, loss {found.closed}; "
+        f"{n} rows of the {params.split} split."
+        if found.closed is not None
+        else f"Layer '{found.name}': {width} features, {outputs} outputs; {n} rows of the {params.split} split."
+    ]
+    if found.blocks:
         remarks.append(
-            f"Softmax collapse: for {collapsed} of {n} rows the largest probability is exactly 1 in "
-            f"{layer.logits.dtype}; training in that precision got no gradient from them."
+            "This weight is used more than once, or outside a layer of its own: all its uses are measured together, "
+            "without normalisation, and the distribution is over blocks of rows."
+        )
+    if found.constant:
+        remarks.append(
+            f"{found.constant} of {width} features are constant over these rows; they act as a bias and are left out."
+        )
+    if found.frozen:
+        remarks.append(
+            f"Layer '{found.name}' was frozen (its weights ask for no gradient): training cannot have flattened it."
+        )
+    if found.saturated:
+        remarks.append(
+            f"Softmax collapse: for {found.saturated} of {n} rows the largest probability is exactly 1 in the "
+            "precision of the model; training in that precision got no gradient from them."
+        )
+    if found.closed is not None and found.maximum is None:
+        remarks.append(
+            "The features of these rows do not fit the memory set aside for them, so that the maximum was not computed."
         )
     if params.weight_decay:
         remarks.append(
@@ -275,12 +362,20 @@ def _remarks(layer: LastLayer, loss: Loss, params: RelativeFlatnessParams, n: in
     return tuple(remarks)
 
 
-def _doubt(found: float, limit: float, task: Task) -> str | None:
+def _doubt(subject: Subject, losses: np.ndarray, params: RelativeFlatnessParams) -> str | None:
+    """Whether the model is too far from a minimum of its training loss for the theory to speak."""
+    from assessor_checks._losses import least_loss
+
+    limit = params.max_training_loss
+    if subject.task.is_classification:
+        found = float(losses.mean()) - least_loss(len(subject.classes), params.label_smoothing)
+        what = "mean training loss"
+    else:
+        variance = float(subject.splits["train"].labels.var())
+        found = float(2 * losses.mean() / variance) if variance > 0 else float(losses.any())
+        what = "share of the training targets' variance left unexplained"
     if found <= limit:
         return None
-    what = (
-        "mean training loss" if task.is_classification else "share of the training targets' variance left unexplained"
-    )
     return (
         f"The {what} is {found:.3g}, above {limit:g}: the model is not near a minimum of the training loss, "
         "where relative flatness says something about generalization."
@@ -294,8 +389,9 @@ def plot(result: Result, axes: Axes) -> None:
     axes.axhline(result.metric("relative_flatness").value, color="0.4", linestyle="--", label="mean")
     values = [value for value in columns["kappa"] if value is not None]
     if max(values) > 100 * sorted(values)[len(values) // 2]:
-        axes.set_yscale("symlog", linthresh=max(1e-12, 1e-6 * result.metric("relative_flatness").value))
-    axes.set_ylim(bottom=0)
+        axes.set_yscale("symlog", linthresh=max(1e-12, 1e-6 * abs(result.metric("relative_flatness").value)))
+    if min(values) >= 0:
+        axes.set_ylim(bottom=0)
     axes.set_xlabel("share of samples")
     axes.set_ylabel(f"relative flatness of a sample ({result.metric('relative_flatness').unit})")
     axes.legend(frameon=False)

@@ -1,0 +1,50 @@
+"""Intervals for ratios of paired means."""
+
+import numpy as np
+import pytest
+
+from assessor_checks._intervals import bootstrap_mean, bootstrap_ratio
+
+
+def pairs(rng, n):
+    """Skewed values whose means are 3 and 2, dependent within a pair."""
+    shared = rng.exponential(1.0, n)
+    return 2 * shared + rng.exponential(1.0, n), shared + rng.exponential(1.0, n)
+
+
+def test_proportional_pairs_have_a_point_for_an_interval():
+    under = np.array([1.0, 2.0, 5.0])
+    assert bootstrap_ratio(3 * under, under, 0) == pytest.approx((3.0, 3.0, 3.0))
+
+
+def test_ratio_of_two_pairs_by_hand():
+    # Resamples of (1, 2) and (3, 2): ratios 1/2, 4/4 and 3/2 with shares 1/4, 1/2, 1/4; the ends are the extremes.
+    assert bootstrap_ratio(np.array([1.0, 3.0]), np.array([2.0, 2.0]), 0) == pytest.approx((1.0, 0.5, 1.5))
+
+
+def test_coverage_of_the_ratio():
+    rng, hits = np.random.default_rng(0), 0
+    for seed in range(300):
+        found = bootstrap_ratio(*pairs(rng, 60), seed, replicates=500)
+        hits += found.low <= 1.5 <= found.high
+    assert 0.91 <= hits / 300 <= 0.99  # 95 % aimed at; four standard errors of 300 trials are 5 points
+
+
+def test_many_pairs_take_the_delta_method_and_agree_with_the_bootstrap(monkeypatch):
+    over, under = pairs(np.random.default_rng(1), 5000)
+    drawn = bootstrap_ratio(over, under, 0)
+    monkeypatch.setattr("assessor_checks._intervals._MANY", 5000)
+    delta = bootstrap_ratio(over, under, 0)
+    assert delta.value == drawn.value
+    assert delta.high - delta.low == pytest.approx(drawn.high - drawn.low, rel=0.1)
+
+
+@pytest.mark.parametrize(("over", "under"), [([1.0], [1.0]), ([1.0, 2.0], [0.0, 0.0]), ([-1.0, 0.5], [1.0, 1.0])])
+def test_refusals(over, under):
+    with pytest.raises(ValueError, match="at least two pairs and positive means"):
+        bootstrap_ratio(np.array(over), np.array(under), 0)
+
+
+def test_mean_is_as_before():
+    found = bootstrap_mean(np.array([1.0, 2.0, 4.0, 9.0]), 0)
+    assert (found.value, found.low, found.high) == pytest.approx((4.0, 1.75, 7.75))
