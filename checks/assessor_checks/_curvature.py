@@ -105,11 +105,13 @@ class Budget(NamedTuple):
         exact: Most Hessian-vector products a row that are spent on an exact value.
         probes: Hessian-vector products a row for an estimate, at least 2.
         seed: Seed of the random directions.
+        maximum: Whether the eigenvalues of the neurons' blocks are computed where they can be.
     """
 
     exact: int = 512
     probes: int = 16
     seed: int = 0
+    maximum: bool = True
 
 
 def layer_scale(site: Site, problem: Problem) -> torch.Tensor:
@@ -166,7 +168,7 @@ def _through_output(site: Site, problem: Problem, scale: torch.Tensor | None, bu
     d, m = work.weights.shape[1:]
     rows = max(1, min(_ROWS, _ENTRIES // (2 * groups * positions * (width + d))))
     if positions == groups == 1 and d <= min(budget.exact, NEURONS_UP_TO * m):
-        return _by_neuron(work, problem, rows)
+        return _by_neuron(work, problem, rows, room=_MOMENTS if budget.maximum else 0)
     count = groups * min(d, m) * min(positions, width)
     if count <= budget.exact:
         parts = [work.exact(x, y, count) for x, y in problem.chunks(rows)]
@@ -230,14 +232,13 @@ class _Work(NamedTuple):
         return (phi @ t) @ (left @ s).mT / math.sqrt(_RANK)
 
 
-def _by_neuron(work: _Work, problem: Problem, rows: int) -> Curved:
+def _by_neuron(work: _Work, problem: Problem, rows: int, room: int) -> Curved:
     """One position: a product for every neuron gives the trace and the diagonal of Hz, hence the neurons' values."""
     weight = work.weights[0].double()
     d = len(weight)
     gram, squares = weight @ weight.mT, weight.square().sum(dim=1)
     kappa, kept = [], []
     neurons = torch.zeros(d, dtype=torch.float64, device=weight.device)
-    room = _MOMENTS
     for x, y in problem.chunks(rows):
         copies = max(1, min(d, _ROWS // len(x)))
         tail = _Tail(work.site, x, y, work.loss_of, copies)

@@ -28,7 +28,7 @@ from assessor_checks._spectrum import Chunks, chunk_rows_for, top_eigenvalues
 _PAIRWISE = 256  # classes up to which all pairwise distances cost less than one product with W
 _WEIGHTS = 2**25  # entries of W held in a wider dtype at once
 
-PerSample = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+PerSample = Callable[[torch.Tensor, torch.Tensor], "Traces"]
 
 
 class Loss(StrEnum):
@@ -65,19 +65,31 @@ def per_sample_trace(
     >>> kappa.item()  # variance of 0 and 2, each with probability 1/2
     1.0
     """
-    return in_chunks(trace_function(loss, weight), features, logits, chunk_rows)
+    of = trace_function(loss, weight)
+    return torch.cat([of(phi, z).values[:, 0] for phi, z in in_chunks(features, logits, chunk_rows)])
 
 
-def in_chunks(
-    of: PerSample, features: torch.Tensor, logits: torch.Tensor, chunk_rows: int | None = None
-) -> torch.Tensor:
-    """(n,) values of a per-sample function, some rows at a time."""
+def in_chunks(features: torch.Tensor, logits: torch.Tensor, chunk_rows: int | None = None) -> Chunks:
+    """Features and logits, as many rows at a time as fit the cache."""
     rows = chunk_rows_for(features, chunk_rows, logits.shape[1])
-    return torch.cat([of(phi, z) for phi, z in zip(features.split(rows), logits.split(rows), strict=True)])
+    return zip(features.split(rows), logits.split(rows), strict=True)
 
 
-def trace_function(loss: Loss, weight: torch.Tensor, *, accumulate: torch.dtype = torch.float64) -> PerSample:
-    """Function (features (rows, m), logits (rows, d)) -> (rows,) kappa_i of a layer, for streams of rows.
+class Traces(NamedTuple):
+    """(rows, k) float64 kappa_i and ||phi_i||^2 by each of k scalings of the features."""
+
+    values: torch.Tensor
+    norms: torch.Tensor
+
+
+def trace_function(
+    loss: Loss,
+    weight: torch.Tensor,
+    *,
+    scales: torch.Tensor | None = None,
+    accumulate: torch.dtype = torch.float64,
+) -> PerSample:
+    """Function (features (rows, m), logits (rows, d)) -> kappa_i of a layer by k scalings, for streams of rows.
 
     - softmax cross-entropy, Hz = diag(p) - p p^T: kappa_i = ||phi_i||^2 Var_{p_i}(w), the variance of the class
       weights under the predicted distribution. (Targets that sum to 1, label smoothing included, have the same Hz.)
@@ -95,20 +107,46 @@ def trace_function(loss: Loss, weight: torch.Tensor, *, accumulate: torch.dtype 
     Args:
         loss: Which loss; fixes Hz.
         weight: (d, m) weights of the layer; d = 1 for a sigmoid.
+        scales: (k, m) what features are divided and columns of W multiplied by, 0 leaving a feature out; None: as is.
         accumulate: Dtype of products and sums. float32 for large heads on devices where float64 is slow: relative
             error about 1e-6 of a class's distance, tested to 1e-4.
 
     Returns:
         The function; its values are float64, at least 0, in the loss's unit.
     """
+    if scales is None:
+        scales = torch.ones(1, weight.shape[1], dtype=torch.float64, device=weight.device)
+    inverse = inverse_scale(scales).square().mT
+    spread = _spread(loss, [weight * scale.to(weight.dtype) for scale in scales], accumulate)
+
+    def traces(phi: torch.Tensor, z: torch.Tensor) -> Traces:
+        norms = phi.double().square() @ inverse
+        return Traces(norms * spread(z), norms)
+
+    return traces
+
+
+def _spread(loss: Loss, weights: list[torch.Tensor], accumulate: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Function logits (rows, d) -> (rows, k) float64 Tr(W^T Hz W) for each of k weights."""
     if loss is Loss.SOFTMAX:
-        pairwise = len(weight) <= min(weight.shape[1], _PAIRWISE)
-        spread = _variance_pairwise(weight.to(accumulate)) if pairwise else _variance_centred(weight, accumulate)
-        return lambda phi, z: _squared_norms(phi) * spread(z.to(accumulate).softmax(dim=1)).double()
-    scale = weight.double().square().sum()
+        variances = [_variance(weight, accumulate) for weight in weights]
+
+        def spread(z: torch.Tensor) -> torch.Tensor:
+            p = z.to(accumulate).softmax(dim=1)
+            return torch.stack([variance(p) for variance in variances], dim=1).double()
+
+        return spread
+    squares = torch.stack([weight.double().square().sum() for weight in weights])
     if loss is Loss.SIGMOID:
-        return lambda phi, z: _squared_norms(phi) * _sigmoid_curvature(z).squeeze(1) * scale
-    return lambda phi, _: _squared_norms(phi) * scale
+        return lambda z: _sigmoid_curvature(z) * squares
+    return lambda _: squares
+
+
+def _variance(weight: torch.Tensor, accumulate: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Function p (rows, d) -> (rows,) variance of the class weights, by the cheaper of both ways."""
+    if len(weight) <= min(weight.shape[1], _PAIRWISE):
+        return _variance_pairwise(weight.to(accumulate))
+    return _variance_centred(weight, accumulate)
 
 
 def per_sample_loss(
@@ -147,12 +185,16 @@ def neuron_traces(loss: Loss, chunks: Chunks, weight: torch.Tensor) -> torch.Ten
     Returns:
         In the loss's unit.
     """
-    curvature, n = _curvature_of(loss), 0
-    total = torch.zeros(len(weight), dtype=torch.float64, device=weight.device)
+    total, n = torch.zeros(len(weight), dtype=torch.float64, device=weight.device), 0
     for phi, z in chunks:
-        total += curvature(z).mT @ _squared_norms(phi)
+        total += diagonal_sums(loss, z, phi.double().square().sum(dim=1))
         n += len(phi)
     return total / n * weight.double().square().sum(dim=1)
+
+
+def diagonal_sums(loss: Loss, logits: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+    """(d,) float64 sum_i (Hz_i)_ss ||phi_i||^2 over some rows, from logits (rows, d) and squared norms (rows,)."""
+    return _curvature_of(loss)(logits).mT @ norms
 
 
 def max_flatness(loss: Loss, chunks: Chunks, weight: torch.Tensor) -> MaxFlatness:
@@ -253,13 +295,22 @@ class Moments:
     def add(self, features: torch.Tensor) -> None:
         """Count rows (rows, m) in."""
         for chunk in features.split(chunk_rows_for(features, None)):
-            wide, rows = chunk.double(), len(chunk)
+            rows = len(chunk)
+            wide = chunk.double()  # a copy unless the features are float64 already: not centred in place
             mean = wide.mean(dim=0)
+            variance = (wide - mean).square_().mean(dim=0)
             shift, total = mean - self._mean, self._n + rows
-            self._squares += (wide - mean).square().sum(dim=0) + shift.square() * (self._n * rows / total)
+            self._squares += variance * rows + shift.square() * (self._n * rows / total)
             self._mean += shift * (rows / total)
-            self._constant &= (chunk == self._first).all(dim=0)
+            near = variance <= 1e-20 * mean.square()  # all that may be constant: to be looked at exactly
+            self._constant &= near
+            self._constant[near] &= (chunk[:, near] == self._first[near]).all(dim=0)
             self._n = total
+
+    @property
+    def finite(self) -> bool:
+        """Whether all features so far are finite."""
+        return bool(torch.isfinite(self._squares).all())
 
     def scale(self) -> torch.Tensor:
         """(m,) standard deviations of all rows so far."""
@@ -328,8 +379,3 @@ def _softmax_curvature(logits: torch.Tensor) -> torch.Tensor:
 
 def _sigmoid_curvature(logits: torch.Tensor) -> torch.Tensor:
     return logits.double().sigmoid() * (-logits.double()).sigmoid()
-
-
-def _squared_norms(features: torch.Tensor) -> torch.Tensor:
-    norms: torch.Tensor = torch.linalg.vector_norm(features.double(), dim=1)
-    return norms.square()

@@ -12,7 +12,8 @@ from scipy.special import betaincinv, ndtr, ndtri
 
 CONFIDENCE = 0.95
 REPLICATES = 2000
-_MANY = 50_000  # values from which a mean is normal enough for all but the wildest skew
+_ANALYTIC = 2_000  # values from which an analytic form of the bootstrap is as good as drawing
+_MANY = 50_000  # pairs from which a ratio is normal enough on the logarithmic scale
 _CHUNK = 8_000_000  # entries of a bootstrap index matrix held at once
 
 
@@ -77,8 +78,9 @@ def bootstrap_mean(
 ) -> Estimate:
     """Bias-corrected and accelerated bootstrap interval of a mean (Efron 1987, BCa); skewed values are its point.
 
-    From 50 000 values on the normal interval takes its place: it differs by less than the bootstrap's own noise and
-    costs one pass instead of `replicates`.
+    From 2 000 values on its analytic form takes its place (ABC, DiCiccio and Efron 1992): for a mean the ends are
+    mean + se w / (1 - a w)^2 with w = a -+ z and the acceleration a of BCa. It agrees with BCa to the bootstrap's own
+    noise and costs one pass instead of `replicates`.
 
     Args:
         values: (n,) one value a sample.
@@ -99,11 +101,19 @@ def bootstrap_mean(
     mean = float(values.mean())
     if np.ptp(values) == 0.0:
         return Estimate(mean, mean, mean)
-    if n >= _MANY:
-        half = float(ndtri(1 - (1 - confidence) / 2) * values.std(ddof=1) / np.sqrt(n))
-        return Estimate(mean, mean - half, mean + half)
+    if n >= _ANALYTIC:
+        return _abc(mean, values - mean, confidence)
     means = _resampled_means(values[:, None], replicates, np.random.default_rng(seed))[:, 0]
     return _bca(mean, means, values - mean, confidence)
+
+
+def _abc(mean: float, centred: np.ndarray, confidence: float) -> Estimate:
+    """ABC interval of a mean from the deviations; for a linear statistic the bias correction is the acceleration."""
+    squares = float((centred**2).sum())
+    acceleration = float((centred**3).sum()) / (6 * squares**1.5)
+    w = ndtri(np.array([(1 - confidence) / 2, 1 - (1 - confidence) / 2])) + acceleration
+    low, high = mean + np.sqrt(squares) / len(centred) * w / (1 - acceleration * w) ** 2
+    return Estimate(mean, float(min(low, mean)), float(max(high, mean)))
 
 
 def bootstrap_ratio(

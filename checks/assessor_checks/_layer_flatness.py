@@ -146,7 +146,7 @@ def measure_layer(
     try:
         last = Activations(subject.module, inputs)
         if wanted in {None, last.name}:
-            return measure_last(subject.task, last, labels, way, split, label_smoothing)
+            return measure_last(subject.task, last, labels, way, split, label_smoothing, maximum=budget.maximum)
     except NotApplicable as reason:
         if wanted is None:
             names = ", ".join(sites_of(subject, split)) if len(inputs) else ""
@@ -156,7 +156,14 @@ def measure_layer(
 
 
 def measure_last(
-    task: Task, activations: Activations, labels: torch.Tensor, way: Way, split: str, label_smoothing: float = 0.0
+    task: Task,
+    activations: Activations,
+    labels: torch.Tensor,
+    way: Way,
+    split: str,
+    label_smoothing: float = 0.0,
+    *,
+    maximum: bool = True,
 ) -> LayerFlatness:
     """The last linear layer in closed form, streamed: one pass for the spread of features, one for the values.
 
@@ -172,25 +179,28 @@ def measure_last(
             "can be normalised; give more rows, or set normalise: none"
         )
     ways = {"none": _Way(activations, None), "neuron": _Way(activations, scale)}
-    values: dict[str, list[torch.Tensor]] = {"none": [], "neuron": []}
-    of = {
-        name: flatness.trace_function(loss, found.weight, accumulate=found.accumulate) for name, found in ways.items()
-    }
-    for phi, z in activations:
-        for name, found in ways.items():
-            values[name].append(found.by_rows(of[name], phi, z))
     chosen, other = ways[way], "none" if way == "neuron" else "neuron"
+    names = [way] if other == "neuron" and scale is None else [way, other]
+    scales = torch.stack([ways[name].scale for name in names])
+    of = flatness.trace_function(loss, activations.weight, scales=scales, accumulate=chosen.accumulate)
+    values, neurons = [], torch.zeros(len(activations.weight), dtype=torch.float64, device=scales.device)
+    for features, logits in activations:
+        for phi, z in flatness.in_chunks(features, logits):
+            found = of(phi, z)
+            values.append(found.values)
+            neurons += flatness.diagonal_sums(loss, z, found.norms[:, 0])
+    kappa = torch.cat(values).cpu().numpy()
     return LayerFlatness(
         name=activations.name,
         shape=(len(activations.weight), activations.weight.shape[1]),
         way=way,
-        kappa=torch.cat(values[way]).cpu().numpy(),
-        other=None if other == "neuron" and scale is None else torch.cat(values[other]).cpu().numpy(),
+        kappa=kappa[:, 0],
+        other=kappa[:, 1] if len(names) > 1 else None,
         blocks=False,
         error=None,
         products=0,
-        neurons=float(flatness.neuron_traces(loss, chosen, chosen.weight).sum()) if activations.whole else None,
-        maximum=flatness.max_flatness(loss, chosen, chosen.weight) if activations.whole else None,
+        neurons=float(neurons @ chosen.weight.double().square().sum(dim=1)) / activations.n,
+        maximum=flatness.max_flatness(loss, chosen, chosen.weight) if maximum and activations.whole else None,
         weight=chosen.weight,
         other_weight=ways[other].weight,
         constant=seen.constant,
@@ -254,25 +264,26 @@ class _First(NamedTuple):
         cls, activations: Activations, split: str, labels: torch.Tensor, loss: Loss, label_smoothing: float
     ) -> _First:
         moments: flatness.Moments | None = None
-        lost = torch.zeros(2, dtype=torch.long, device=activations.weight.device)
+        bad, classes, start = torch.zeros((), dtype=torch.long, device=labels.device), loss is not Loss.SQUARED, 0
         saturated, predicted, losses = 0, [], []
-        classes, start = loss is not Loss.SQUARED, 0
         for phi, z in activations:
             moments = flatness.Moments(phi) if moments is None else moments
             moments.add(phi)
-            lost += torch.stack([(~torch.isfinite(part)).any(dim=1).sum() for part in (phi, z)])
+            bad += (~torch.isfinite(z)).any(dim=1).sum()
             y = labels[start : start + len(z)]
             start += len(z)
             losses.append(flatness.per_sample_loss(loss, z, y, label_smoothing=label_smoothing))
             if classes:
                 saturated += saturated_rows(z)
                 predicted.append(z[:, 0] > 0 if z.shape[1] == 1 else z.argmax(dim=1))
-        for what, bad in zip(("features", "logits"), lost.tolist(), strict=True):
-            if bad:
-                raise NotApplicable(
-                    f"the last layer's {what} are not finite for {bad} of {activations.n} rows of {split}"
-                )
         assert moments is not None
+        if not moments.finite:
+            lost = sum(int((~torch.isfinite(phi)).any(dim=1).sum()) for phi, _ in activations)
+            raise NotApplicable(
+                f"the last layer's features are not finite for {lost} of {activations.n} rows of {split}"
+            )
+        if bad:
+            raise NotApplicable(f"the last layer's logits are not finite for {bad} of {activations.n} rows of {split}")
         scale = moments.scale()
         index = torch.cat(predicted).long().cpu().numpy() if classes else None
         return cls(scale, int((scale == 0).sum()), saturated, index, torch.cat(losses).cpu().numpy())
@@ -283,22 +294,16 @@ class _Way:
 
     def __init__(self, activations: Activations, scale: torch.Tensor | None) -> None:
         self._activations = activations
-        self._inverse = None if scale is None else flatness.inverse_scale(scale)
         weight = activations.weight
-        self.weight = weight if scale is None else weight * scale.to(weight.dtype)
+        self.scale = torch.ones(weight.shape[1], dtype=torch.float64, device=weight.device) if scale is None else scale
+        self._inverse = None if scale is None else flatness.inverse_scale(scale).to(weight.dtype)
+        self.weight = weight * self.scale.to(weight.dtype)
         large = weight.is_cuda and weight.numel() > _WIDE
         self.accumulate = torch.float32 if large else torch.float64
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for phi, z in self._activations:
-            yield self._features(phi), z
-
-    def by_rows(self, of: flatness.PerSample, phi: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """(rows,) values, as many rows at a time as fit the cache."""
-        return flatness.in_chunks(lambda a, b: of(self._features(a), b), phi, z)
-
-    def _features(self, phi: torch.Tensor) -> torch.Tensor:
-        return phi if self._inverse is None else phi * self._inverse.to(phi.dtype)
+            yield phi if self._inverse is None else phi * self._inverse, z
 
 
 def training_losses(subject: Subject, label_smoothing: float) -> np.ndarray:

@@ -48,3 +48,16 @@ def test_refusals(over, under):
 def test_mean_is_as_before():
     found = bootstrap_mean(np.array([1.0, 2.0, 4.0, 9.0]), 0)
     assert (found.value, found.low, found.high) == pytest.approx((4.0, 1.75, 7.75))
+
+
+@pytest.mark.parametrize("skew", [0.3, 1.0])
+def test_many_values_take_the_analytic_form_and_agree_with_the_bootstrap(monkeypatch, skew):
+    values = np.random.default_rng(2).lognormal(0, skew, 2000)
+    analytic = bootstrap_mean(values, 0)
+    monkeypatch.setattr("assessor_checks._intervals._ANALYTIC", 10_000)
+    drawn = bootstrap_mean(values, 0, replicates=20_000)
+    width = drawn.high - drawn.low
+    assert analytic.value == drawn.value
+    assert analytic.low == pytest.approx(drawn.low, abs=0.02 * width)  # 20 000 draws place an end within 1 %
+    assert analytic.high == pytest.approx(drawn.high, abs=0.02 * width)
+    assert analytic.high - analytic.value > analytic.value - analytic.low  # the skew is kept

@@ -107,6 +107,9 @@ class RelativeFlatnessParams(Params):
     )
     profile: bool = Field(default=True, description="Measure every other layer too, for a table.")
     profile_rows: int = Field(default=500, ge=2, description="Most rows for that table, drawn by the seed.")
+    maximum: bool = Field(
+        default=True, description="Compute the maximum variant too; takes an eigenvalue for every output."
+    )
     exact: int = Field(
         default=512, ge=0, description="Most Hessian-vector products a row for an exact value of a hidden layer."
     )
@@ -133,7 +136,7 @@ def measure(subject: Subject, params: RelativeFlatnessParams, seed: int) -> Resu
     from assessor_checks._layer_flatness import measure_layer, training_losses
 
     _check_loss(params.loss, subject.task)
-    budget = Budget(params.exact, params.probes, seed)
+    budget = Budget(params.exact, params.probes, seed, params.maximum)
     found = measure_layer(subject, params.layer, params.split, params.normalise, budget, params.label_smoothing)
     losses = found.losses if params.split == "train" and found.losses is not None else None
     losses = training_losses(subject, params.label_smoothing) if losses is None else losses
@@ -250,7 +253,8 @@ def _ratio(
         return (), ()
     if difference := same_architecture(subject.module, subject.baseline.module):
         return (), (f"No ratio to the baseline: it is of another architecture ({difference}).",)
-    there = measure_layer(subject.baseline, found.name, params.split, params.normalise, budget, params.label_smoothing)
+    cheaper = budget._replace(maximum=False)
+    there = measure_layer(subject.baseline, found.name, params.split, params.normalise, cheaper, params.label_smoothing)
     if len(found.kappa) < 2 or not there.kappa.mean() > 0 or not found.kappa.mean() > 0:
         return (), ("No ratio to the baseline: it takes two rows at least and two positive values.",)
     ratio = bootstrap_ratio(found.kappa, there.kappa, budget.seed)
@@ -305,6 +309,7 @@ def _by_layer(
     n = subject.splits[params.split].n
     rows = np.sort(np.random.default_rng(budget.seed).permutation(n)[: params.profile_rows])
     problem = problem_of(subject, params.split, params.label_smoothing, rows)
+    budget = budget._replace(maximum=False)
     cells, lost = [], []
     for position, (name, site) in enumerate(sites.items()):
         progress(f"relative flatness of layer {name}", position, len(sites))
@@ -350,7 +355,7 @@ def _remarks(found: LayerFlatness, params: RelativeFlatnessParams, subject: Subj
             f"Softmax collapse: for {found.saturated} of {n} rows the largest probability is exactly 1 in the "
             "precision of the model; training in that precision got no gradient from them."
         )
-    if found.closed is not None and found.maximum is None:
+    if params.maximum and found.closed is not None and found.maximum is None:
         remarks.append(
             "The features of these rows do not fit the memory set aside for them, so that the maximum was not computed."
         )
