@@ -68,6 +68,7 @@ def card(run: CheckRun, check: Check | None) -> dict[str, Any]:
         "limits": _texts(run.limits),
         "measures": _text(check.info.measures) if check else None,
         "remedy": _text(check.info.remedy) if check else None,
+        "remedy_code": check.info.remedy_code.strip() if check else "",
         "source": retold(check.info.source) if check else "",
         "params": in_words(without_empty(run.params)) or _("none"),
         "seed": run.seed,

@@ -20,7 +20,7 @@ getattr hasattr setattr get pop compile match fullmatch search sub split rsplit 
 endswith removeprefix removesuffix encode decode strftime strptime joinpath glob rglob filterwarnings getLogger TypeVar
 StringConstraints ConfigDict cast find_spec import_module Option Argument Typer isinstance
 """
-_SILENT_KEYWORDS = "id version source pattern requirements metavar envvar loc color cmap style"
+_SILENT_KEYWORDS = "id version source remedy_code pattern requirements metavar envvar loc color cmap style"
 SILENT_CALLS, SILENT_KEYWORDS = frozenset(_SILENT_CALLS.split()), frozenset(_SILENT_KEYWORDS.split())
 """Calls and arguments whose texts are names, patterns, or help that is read elsewhere."""
 MOST_VARIANTS = 16

@@ -18,6 +18,7 @@ import typer
 from assessor.cli import (
     answer,
     audit,
+    calibrate,
     catalog,
     catalog_files,
     check,
@@ -28,6 +29,7 @@ from assessor.cli import (
     key,
     migrate,
     prefill,
+    remedy,
     report,
     sign,
     status,
@@ -63,7 +65,9 @@ def _root(
     """Assess and audit AI systems: catalog, questionnaire, automated checks, signed reports."""
 
 
-for _module in (demo, init, prefill, answer, audit, status, gate, report, export, migrate, sign, verify):
+for _module in (
+    *(demo, init, prefill, answer, audit, status, calibrate, remedy, gate, report, export, migrate, sign, verify),
+):
     _module.register(app)
 catalog_files.register(catalog.app)
 app.add_typer(catalog.app, name="catalog")

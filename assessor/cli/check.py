@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assessor.cli.remedy import print_remedy
 from assessor.cli.terminal import (
     JsonOption,
     ProjectOption,
@@ -74,7 +75,8 @@ def show(
     console.print(f"\n[bold]{_('what a good value does not show')}[/]")
     for limit in info.limits:
         console.print(f"  - {plain(retold(limit))}")
-    console.print(f"\n[bold]{_('what to do about a bad value')}[/]\n  {plain(retold(info.remedy))}")
+    console.print(f"\n[bold]{_('what to do about a bad value')}[/]")
+    print_remedy(console, info)
     console.print(
         f"\n[dim]{_('needs')}[/] {_listed(info.needs)}  [dim]{_('tasks')}[/] {_listed(info.tasks)}\n"
         f"[dim]{_('evidence for')}[/] {', '.join(info.requirements)}\n[dim]{_('source')}[/] {plain(info.source)}"

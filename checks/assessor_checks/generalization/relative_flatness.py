@@ -59,11 +59,12 @@ INFO = CheckInfo(
     remedy_code=(
         "from assessor_checks.fam import FAM\n"
         "\n"
-        'with FAM(model, weight=0.01) as fam:  # the last linear layer; name another with layer="..."\n'
+        'with FAM(model, "name.of.a.hidden.layer", weight=0.01) as fam:\n'
         "    for x, y in loader:\n"
         "        loss = criterion(model(x), y)\n"
-        "        (loss + fam()).backward()\n"
-        "        optimizer.step(); optimizer.zero_grad()\n"
+        "        (loss + fam(loss)).backward()\n"
+        "        optimizer.step()\n"
+        "        optimizer.zero_grad()\n"
     ),
     source=(
         "Petzka, Kamp, Adilova, Sminchisescu, Boley: Relative Flatness and Generalization, NeurIPS 2021, "

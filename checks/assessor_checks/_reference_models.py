@@ -1,0 +1,470 @@
+"""Reference models: the subject's architecture trained anew in many ways, and what such a family tells of one more.
+
+The design follows the correlation studies of generalization measures: vary seed, batch size, learning rate and label
+noise, stop all at one training loss, compare (Jiang, Neyshabur, Mobahi, Krishnan, Bengio, ICLR 2020, arXiv
+1912.02178, section 4; Petzka et al. 2021, arXiv 2001.00939, section 5). A gap is that of the loss the model was
+trained on: mean loss on test rows with their true labels, minus mean loss on training rows with the labels, noise
+included, that it was shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Literal, NamedTuple, cast
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+from scipy.special import ndtri, stdtrit
+
+from assessor.contract import NotApplicable, Subject, Task, kept, progress
+from assessor_checks import _flatness as flatness
+from assessor_checks._intervals import CONFIDENCE, Estimate
+from assessor_checks._layers import LastLayer, last_linear
+from assessor_checks._losses import per_sample_loss
+
+PERMUTATIONS = 4999
+MOMENTUM = 0.9
+_ENTRIES = 2**22  # entries of permuted sign matrices held at once
+
+Data = tuple[torch.Tensor, torch.Tensor]
+"""Inputs (n, ...) and labels (n,)."""
+Fit = dict[str, float | int | None]
+"""One trained reference model in numbers, as `fitted` gives them."""
+
+
+class Recipe(NamedTuple):
+    """How one reference model differs from the others; label noise is a share of the training rows."""
+
+    seed: int
+    batch_size: int
+    learning_rate: float
+    label_noise: float
+
+
+class Schedule(NamedTuple):
+    """What all reference models share: optimiser, weight decay, most passes over the data, loss to stop at."""
+
+    optimiser: Literal["adamw", "sgd"]
+    weight_decay: float
+    max_epochs: int
+    loss_target: float
+
+
+class Rows(NamedTuple):
+    """What a model does on some data: (n,) losses, (n,) whether right (None for regression)."""
+
+    losses: np.ndarray
+    correct: np.ndarray | None
+
+    @property
+    def loss(self) -> float:
+        """Mean loss."""
+        return float(self.losses.mean())
+
+    @property
+    def error(self) -> float:
+        """Share of wrong decisions; NaN for regression."""
+        return math.nan if self.correct is None else float(1 - self.correct.mean())
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def design(
+    models: int,
+    *,
+    learning_rates: tuple[float, ...],
+    batch_sizes: tuple[int, ...],
+    label_noise: tuple[float, ...],
+    seed: int,
+) -> tuple[Recipe, ...]:
+    """A Latin hypercube: every value of each setting is used equally often, give or take one; combined by `seed`.
+
+    Args:
+        models: How many.
+        learning_rates: Values to vary over.
+        batch_sizes: Values to vary over.
+        label_noise: Values to vary over.
+        seed: Seed of the combination, and of the models' own seeds.
+
+    Returns:
+        Recipes, each with a seed of its own.
+
+    >>> found = design(4, learning_rates=(0.1,), batch_sizes=(8, 16), label_noise=(0.0, 0.2), seed=0)
+    >>> sorted(recipe.batch_size for recipe in found), sorted(recipe.label_noise for recipe in found)
+    ([8, 8, 16, 16], [0.0, 0.0, 0.2, 0.2])
+    """
+    rng = np.random.default_rng(seed)
+    columns = [rng.permutation(models) % len(values) for values in (batch_sizes, learning_rates, label_noise)]
+    seeds = rng.choice(10**6, size=models, replace=False)  # short enough to be read and typed
+    return tuple(
+        Recipe(int(own), batch_sizes[b], learning_rates[r], label_noise[s])
+        for own, b, r, s in zip(seeds, *columns, strict=True)
+    )
+
+
+def noisy_labels(labels: torch.Tensor, share: float, classes: int, seed: int) -> torch.Tensor:
+    """Labels with a share of them wrong: another class each, drawn evenly; for regression their values exchanged.
+
+    Args:
+        labels: (n,) class indices, or targets.
+        share: Of the rows, rounded to whole rows.
+        classes: Number of classes; 0 for regression.
+        seed: Seed of the draw.
+
+    Returns:
+        (n,) new labels; exactly round(share n) classes differ.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))].to(labels.device)
+    changed = labels.clone()
+    if classes:
+        shift = torch.randint(1, classes, (len(rows),), generator=generator).to(labels)
+        changed[rows] = (labels[rows] + shift) % classes
+    else:
+        changed[rows] = labels[rows.roll(1)]
+    return changed
+
+
+def train(task: Task, module: torch.nn.Module, data: Data, recipe: Recipe, schedule: Schedule) -> int | None:
+    """Train a module in place until the mean training loss in eval mode, over all rows, is at the target.
+
+    Args:
+        task: What it does; fixes the loss: cross-entropy, or half the squared error.
+        module: Gives logits, in any shape with one row a sample.
+        data: Training inputs and labels.
+        recipe: Batch size, learning rate, and the seed of the order of rows.
+        schedule: The rest.
+
+    Returns:
+        Passes over the data, or None when the target was not reached or the loss became NaN; in eval mode.
+    """
+    optimiser = _optimiser(module, recipe, schedule)
+    generator, (inputs, labels) = torch.Generator().manual_seed(recipe.seed), data
+    for epoch in range(1, schedule.max_epochs + 1):
+        module.train()
+        for rows in torch.randperm(len(labels), generator=generator).to(labels.device).split(recipe.batch_size):
+            if len(rows) == 1 < min(recipe.batch_size, len(labels)):
+                continue  # a last batch of one row: batch normalisation cannot take it
+            optimiser.zero_grad(set_to_none=True)
+            per_sample_loss(task, outputs_of(task, module, inputs[rows]), labels[rows]).mean().backward()
+            optimiser.step()
+        loss = rows_of(task, _outputs(task, module.eval(), inputs), labels).loss
+        if not math.isfinite(loss):
+            return None
+        if loss <= schedule.loss_target:
+            return epoch
+    return None
+
+
+def _optimiser(module: torch.nn.Module, recipe: Recipe, schedule: Schedule) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    rate, decay = recipe.learning_rate, schedule.weight_decay
+    if schedule.optimiser == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+
+
+def outputs_of(task: Task, module: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """(n, C) logits, a single one z as (0, z); for regression (n,) values. Differentiable."""
+    out: torch.Tensor = module(inputs)
+    return as_outputs(task, out.reshape(len(inputs), -1))
+
+
+def as_outputs(task: Task, logits: torch.Tensor) -> torch.Tensor:
+    """The layer's (n, d) logits as `per_sample_loss` takes them."""
+    if not task.is_classification:
+        return logits[:, 0]
+    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+
+
+@torch.no_grad()
+def _outputs(task: Task, module: torch.nn.Module, inputs: torch.Tensor, batch: int = 4096) -> torch.Tensor:
+    return torch.cat([outputs_of(task, module, chunk) for chunk in inputs.split(batch)])
+
+
+def train_family(subject: Subject, recipes: tuple[Recipe, ...], schedule: Schedule) -> tuple[list[Fit], int]:
+    """Train and measure all reference models; those that an earlier run has finished are not trained again.
+
+    Args:
+        subject: Whose architecture, data and untrained modules are used.
+        recipes: One a model.
+        schedule: What they share.
+
+    Returns:
+        What `fitted` gives for each, and how many different initial weights there were.
+
+    Raises:
+        NotApplicable: The built module is of another architecture, or is the assessed model itself.
+    """
+    (inputs, labels), test_data = subject.tensors("train"), subject.tensors("test")
+    shapes, own = _shapes(subject.module), state_digest(subject.module)
+    fits, starts = [], set()
+    for position, recipe in enumerate(recipes):
+        progress("training reference model", position, len(recipes))
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(recipe.seed)
+            module = subject.new_module()
+            if _shapes(module) != shapes:
+                raise NotApplicable("target.model.build gives a module of another architecture than the assessed model")
+            start = state_digest(module)
+            if start == own:
+                raise NotApplicable("target.model.build gives the trained model itself, wanted an untrained one")
+            shown = noisy_labels(labels, recipe.label_noise, len(subject.classes), recipe.seed)
+            work = partial(fitted, subject.task, module, (inputs, shown), test_data, recipe, schedule)
+            key: JsonValue = {"initial": start, "recipe": recipe._asdict(), "schedule": schedule._asdict()}
+            found = cast("Fit", kept(key, cast("Callable[[], JsonValue]", work)))
+        fits.append({name: value if value is None else float(value) for name, value in found.items()})
+        starts.add(start)
+    progress("training reference model", len(recipes), len(recipes))
+    return fits, len(starts)
+
+
+def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def state_digest(module: torch.nn.Module) -> str:
+    """Digest of architecture, parameters and buffers."""
+    sha = hashlib.sha256(repr(module).encode())
+    for name, value in sorted(module.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        sha.update(f"{name}{array.dtype}{tuple(array.shape)}".encode())
+        sha.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+# --- measuring one model ---------------------------------------------------------------------------------------------
+
+
+def rows_of(task: Task, outputs: torch.Tensor, labels: torch.Tensor) -> Rows:
+    """Losses in float64 and decisions of a model on some rows."""
+    losses = per_sample_loss(task, outputs.double(), labels if task.is_classification else labels.double())
+    correct = (outputs.argmax(dim=1) == labels).cpu().numpy() if task.is_classification else None
+    return Rows(losses.cpu().numpy(), correct)
+
+
+def flatness_of(task: Task, layer: LastLayer) -> np.ndarray:
+    """(n,) kappa_i of the last linear layer, features normalised neuron-wise over these rows as the authors do."""
+    loss = flatness.Loss.SQUARED if not task.is_classification else flatness.Loss.SOFTMAX
+    if task.is_classification and layer.logits.shape[1] == 1:
+        loss = flatness.Loss.SIGMOID
+    of = flatness.trace_function(loss, layer.weight, scales=flatness.feature_scale([layer.features])[None])
+    chunks = flatness.in_chunks(layer.features, layer.logits)
+    kappa: np.ndarray = torch.cat([of(phi, z).values[:, 0] for phi, z in chunks]).cpu().numpy()
+    return kappa
+
+
+def fitted(
+    task: Task, module: torch.nn.Module, train_data: Data, test_data: Data, recipe: Recipe, schedule: Schedule
+) -> Fit:
+    """One reference model: trained, then measured; plain data, so that it can be kept.
+
+    Args:
+        task: What the models do.
+        module: New and untrained; trained in place.
+        train_data: Rows to train on, with the labels it is to be shown.
+        test_data: Rows to test on.
+        recipe: How it is trained.
+        schedule: What it shares with the others.
+
+    Returns:
+        epochs, kappa, train_loss, test_loss, train_error, test_error; all None when it did not reach the target.
+    """
+    names = ("epochs", "kappa", "train_loss", "test_loss", "train_error", "test_error")
+    epochs = train(task, module, train_data, recipe, schedule)
+    if epochs is None:
+        return dict.fromkeys(names)
+    layer = last_linear(module, train_data[0])
+    here = rows_of(task, as_outputs(task, layer.logits), train_data[1])
+    there = rows_of(task, _outputs(task, module, test_data[0]), test_data[1])
+    values = (epochs, float(flatness_of(task, layer).mean()), here.loss, there.loss, here.error, there.error)
+    return {name: value if math.isfinite(value) else None for name, value in zip(names, values, strict=True)}
+
+
+# --- what the family tells -------------------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """A least-squares line: value = intercept + slope (x - centre), residual standard deviation sigma on n - 2."""
+
+    intercept: float
+    slope: float
+    centre: float
+    sigma: float
+    spread: float
+    n: int
+
+    def at(self, x: float, confidence: float = CONFIDENCE) -> Estimate:
+        """Prediction of a new value with its t-based prediction interval.
+
+        Half width t_{n-2} sigma sqrt(1 + 1/n + (x - centre)^2 / spread), for instance Montgomery, Peck and Vining,
+        Introduction to Linear Regression Analysis, section 2.5. Assumes independent normal residuals of one variance.
+        """
+        value = self.intercept + self.slope * (x - self.centre)
+        t = float(stdtrit(self.n - 2, 1 - (1 - confidence) / 2))
+        half = t * self.sigma * math.sqrt(1 + 1 / self.n + (x - self.centre) ** 2 / self.spread)
+        return Estimate(value, value - half, value + half)
+
+
+def fit_line(x: np.ndarray, y: np.ndarray) -> Line:
+    """Ordinary least squares of y on x.
+
+    Args:
+        x: (n,), not all equal.
+        y: (n,).
+
+    Returns:
+        The line.
+
+    Raises:
+        ValueError: Fewer than three points, or all x are equal.
+    """
+    centre, spread = float(x.mean()), float(((x - x.mean()) ** 2).sum())
+    if len(x) < 3 or spread == 0:
+        raise ValueError("a line needs three points and two values of x")
+    slope = float(((x - centre) * y).sum()) / spread
+    residuals = y - y.mean() - slope * (x - centre)
+    return Line(float(y.mean()), slope, centre, math.sqrt(float((residuals**2).sum()) / (len(x) - 2)), spread, len(x))
+
+
+def left_out_inside(x: np.ndarray, y: np.ndarray, confidence: float = CONFIDENCE) -> int:
+    """How many points lie inside the prediction interval of the line through all the others."""
+    inside = 0
+    for out in range(len(x)):
+        rest = np.arange(len(x)) != out
+        found = fit_line(x[rest], y[rest]).at(float(x[out]), confidence)
+        inside += found.low <= y[out] <= found.high
+    return int(inside)
+
+
+class Rank(NamedTuple):
+    """Kendall's tau, the two-sided p-value of no association by permutation, and the number of pairs compared."""
+
+    tau: float
+    p: float
+    pairs: int
+
+
+def kendall(x: np.ndarray, y: np.ndarray, seed: int, *, groups: np.ndarray | None = None) -> Rank:
+    """Kendall's tau-a: concordant minus discordant pairs as a share of all pairs, or of pairs inside one group.
+
+    Args:
+        x: (n,).
+        y: (n,).
+        seed: Seed of the permutations, which keep to the groups.
+        groups: (n,) labels, or None. Comparing inside groups only takes out what the groups explain (Jiang et al.
+            2020 call the like of it granulated).
+
+    Returns:
+        The rank correlation; tau 0 and p 1 where there is no pair.
+    """
+    groups = np.zeros(len(x)) if groups is None else groups
+    same = (groups[:, None] == groups[None, :]) & ~np.eye(len(x), dtype=bool)
+    pairs = int(same.sum()) // 2
+    if not pairs:
+        return Rank(0.0, 1.0, 0)
+    signs, other = np.sign(x[:, None] - x[None, :]) * same, np.sign(y[:, None] - y[None, :])
+    balance = float((signs * other).sum())
+    as_far = sum(
+        int(
+            (np.abs(np.einsum("st,pst->p", signs, other[orders[:, :, None], orders[:, None, :]])) >= abs(balance)).sum()
+        )
+        for orders in _orders(groups, seed)
+    )
+    p = (1 + as_far) / (1 + PERMUTATIONS)
+    return Rank(balance / (2 * pairs), p, pairs)
+
+
+def tau_interval(tau: float, n: int) -> Estimate:
+    """Interval of Kendall's tau: tanh(artanh(tau) +- z sqrt(0.437 / (n - 4))).
+
+    Fieller, Hartley and Pearson, Biometrika 44 (1957) 470; Bonett and Wright, Psychometrika 65 (2000) 23. A perfect
+    order would have no width; its ends are taken one pair short of it.
+
+    Args:
+        tau: Over all pairs of n points.
+        n: At least 5.
+
+    Returns:
+        tau and interval.
+    """
+    most = 1 - 4 / (n * (n - 1))
+    middle = math.atanh(max(-most, min(most, tau)))
+    half = float(ndtri(1 - (1 - CONFIDENCE) / 2)) * math.sqrt(0.437 / (n - 4))
+    return Estimate(tau, min(tau, math.tanh(middle - half)), max(tau, math.tanh(middle + half)))
+
+
+def _orders(groups: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """PERMUTATIONS orders (rows, n) of the points that exchange them inside their groups only, some rows at a time."""
+    rng, n = np.random.default_rng(seed), len(groups)
+    most = max(1, _ENTRIES // n**2)
+    for start in range(0, PERMUTATIONS, most):
+        keys = rng.random((min(most, PERMUTATIONS - start), n))
+        by_group = np.argsort(groups, kind="stable")
+        orders = np.empty(keys.shape, dtype=np.int64)
+        orders[:, by_group] = np.lexsort((keys, np.broadcast_to(groups, keys.shape)))
+        yield orders
+
+
+class Family(NamedTuple):
+    """Reference models that reached the target: relative flatness, gap, label noise, (k,) each."""
+
+    kappa: np.ndarray
+    gap: np.ndarray
+    noise: np.ndarray
+
+
+class Findings(NamedTuple):
+    """What a family tells.
+
+    Attributes:
+        line: Gap over log kappa.
+        rank: Kendall's tau of gap and kappa over all pairs of models.
+        tau: The same with its interval.
+        same: Over pairs of models with the same label noise; None where all have the same.
+        inside: Models that lie inside the interval predicted from the others.
+        predicted: Gap of one more model, with its prediction interval.
+    """
+
+    line: Line
+    rank: Rank
+    tau: Estimate
+    same: Rank | None
+    inside: int
+    predicted: Estimate
+
+
+def read_off(family: Family, kappa: float, seed: int) -> Findings:
+    """What a family tells of a model of that flatness.
+
+    Args:
+        family: At least five models, not all equally flat.
+        kappa: Of the model, above 0.
+        seed: Seed of the permutations.
+
+    Returns:
+        The findings.
+    """
+    x = np.log(family.kappa)
+    line, rank = fit_line(x, family.gap), kendall(x, family.gap, seed)
+    several = len(np.unique(family.noise)) > 1
+    return Findings(
+        line=line,
+        rank=rank,
+        tau=tau_interval(rank.tau, len(x)),
+        same=kendall(x, family.gap, seed + 1, groups=family.noise) if several else None,
+        inside=left_out_inside(x, family.gap),
+        predicted=line.at(math.log(kappa)),
+    )
+
+
+def difference(a: Estimate, b: Estimate) -> Estimate:
+    """Difference a - b of independent estimates: MOVER (Zou and Donner 2008), the arms that matter added in squares."""
+    value = a.value - b.value
+    low = value - math.hypot(a.value - a.low, b.high - b.value)
+    return Estimate(value, low, value + math.hypot(a.high - a.value, b.value - b.low))
