@@ -64,7 +64,7 @@ INFO = CheckInfo(
         "have one, and curved ways around it nearly always exist.",
         "Renumbering is searched step by step and may miss the best one, so the barrier after it is an upper bound.",
         "Only the points of the grid are tried; the loss may rise higher between them.",
-        "The foretold barrier is for ranking pairs: where the barrier is high it is often several times too low.",
+        "The foretold barrier is for ranking pairs: it may be several times too low, or twice too high.",
         "The interval shows the sampling of test rows, not the variation between training runs.",
     ),
     remedy=(
