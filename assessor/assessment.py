@@ -223,7 +223,7 @@ def _run_jobs(
         kept = run is not None and run.key == key_of(job, record, subject.device) and run.outcome.status != Status.ERROR
         if run is None or not kept or fresh:
             folder, scope = project.folder / ".assessor" / "kept", scope_of(job, record, subject.device)
-            lent = lent_by(folder, scope, partial(_told_part, step, job.check.id))
+            lent = lent_by(folder, scope, partial(_told_part, step, job.check.id), fresh=fresh)
             with importable(project.folder.resolve()), lending(lent):  # a model may import when it is called
                 run = run_job(job, subject, record)
             project.save_run(run)

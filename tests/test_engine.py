@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from assessor.canonical import canonical_json
-from assessor.contract import Check, Need, NotApplicable, Result, Subject, Task
-from assessor.engine import Job, fixed_randomness, is_same, key_of, rejudge, run_job, subject_record
+from assessor.contract import Check, Need, NotApplicable, Result, Split, Subject, Task
+from assessor.engine import REASONS, Job, fixed_randomness, is_same, key_of, rejudge, run_job, scope_of, subject_record
 from assessor.model import CheckRun, JudgedTarget, Status, SubjectRecord
 from assessor.subjects import load_subject
+from assessor.subjects.torch_module import TorchSubject
 
 Make = Callable[..., Any]
 TARGET = JudgedTarget(metric=None, interval=(0.5, None), because="so", source="assessor.yaml:9")
@@ -123,6 +124,15 @@ def test_a_target_of_another_metric_is_an_error_that_keeps_the_numbers(loaded: A
             {"needs": frozenset({Need.QUERY, Need.GRADIENTS, Need.TEST})},
             "needs a PyTorch module, for its gradients and the model itself, to ask it for new inputs",
         ),
+        ({"needs": frozenset({Need.BASELINE})}, "needs a model to compare with (target.baseline)"),
+        (
+            {"needs": frozenset({Need.DESIGN})},
+            "needs repeated inputs at known values of a parameter (target.data.design)",
+        ),
+        (
+            {"needs": frozenset({Need.ARCHITECTURE, Need.TEST})},
+            "needs a way to build the untrained model (target.model.build)",
+        ),
     ],
 )
 def test_what_does_not_apply_is_refused_with_its_reason(run: Make, changes: dict[str, Any], sentence: str) -> None:
@@ -131,6 +141,10 @@ def test_what_does_not_apply_is_refused_with_its_reason(run: Make, changes: dict
 
     found = run(measure, **changes)
     assert (found.outcome.status, found.outcome.sentence) == (Status.NOT_APPLICABLE, sentence)
+
+
+def test_every_need_has_its_reason() -> None:
+    assert set(REASONS) == set(Need)
 
 
 def plain(found: CheckRun) -> bytes:
@@ -181,6 +195,55 @@ def test_the_key_is_all_that_a_measurement_depends_on(loaded: tuple[Subject, Sub
     ]
     assert set(same) == {key}
     assert len({key, *different}) == 1 + len(different)
+
+
+def network(weight: float, **more: Any) -> TorchSubject:
+    """One linear layer over four rows, half of them of each class."""
+    net = torch.nn.Linear(1, 2)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.0], [weight]]))
+        net.bias.zero_()
+    x = np.array([[-1.0], [1.0], [-2.0], [2.0]], dtype=np.float32)
+    split = Split("test", np.array([0, 1, 0, 1]), "0" * 64, features=x)
+    return TorchSubject(net, Task.BINARY, ("no", "yes"), {"test": split}, **more)
+
+
+def test_the_record_names_the_baseline(make_check: Make) -> None:
+    old, newer = network(2.0), network(3.0)
+    records = [
+        subject_record(found, "torch", found.sha256)
+        for found in (network(1.0), network(1.0, baseline=old), network(1.0, baseline=newer))
+    ]
+    assert [record.baseline_sha256 for record in records] == [None, old.sha256, newer.sha256]
+    assert len({record.model_sha256 for record in records}) == 1
+    check = make_check()
+    assert len({key_of(job(check), record, "cpu") for record in records}) == 3
+    assert len({canonical_json(scope_of(job(check), record, "cpu")) for record in records}) == 3
+    found = run_job(job(check), network(1.0, baseline=old), records[1])
+    assert found.subject.baseline_sha256 == old.sha256
+    assert CheckRun.model_validate_json(canonical_json(found)) == found
+
+
+def test_the_scope_of_parts_is_all_but_parameters_and_seed(
+    loaded: tuple[Subject, SubjectRecord], make_check: Make
+) -> None:
+    record, check = loaded[1], make_check()
+    data = {"test": record.data["test"].model_copy(update={"sha256": "f" * 64})}
+
+    def scope(run: Job, record: SubjectRecord = record) -> bytes:
+        return canonical_json(scope_of(run, record, "cpu"))
+
+    changed = job(check, seed=1, params=check.params(half_width=0.1), target=None, requirements=())
+    assert scope(job(check)) == scope(changed)
+    others = [
+        scope(job(make_check(version="2"))),
+        scope(job(make_check(id="trial.other"))),
+        scope(job(replace(check, measure=Result.metric))),
+        scope(job(check), record.model_copy(update={"data": data})),
+        scope(job(check), record.model_copy(update={"model_sha256": "f" * 64})),
+        scope(job(check), record.model_copy(update={"kind": "torch"})),
+    ]
+    assert len({scope(job(check)), *others}) == 1 + len(others)
 
 
 def test_threads_matter_to_modules_only(loaded: tuple[Subject, SubjectRecord], make_check: Make) -> None:

@@ -403,12 +403,196 @@ def test_cuda(load: Loader) -> None:
     )
 
 
+# --- what a module is compared with, followed by, built from ---------------------------------------------------------
+
+BASELINE = {"baseline": {"load": "system:old"}}
+OLD = TORCH + "def old():\n    net = Net()\n    net.linear.bias.data += 1\n    return net\n"
+
+
+def test_a_baseline(load: Loader) -> None:
+    subject, _, digest = load(
+        OLD, data={"test": {"load": "system:test"}, "train": {"load": "system:train"}}, **BASELINE
+    )
+    typed: Subject = subject
+    assert typed.offers == (ALL | {Need.BASELINE}) - {Need.SENSITIVE}
+    baseline = typed.baseline
+    assert (baseline.task, baseline.classes, baseline.device) == (typed.task, typed.classes, typed.device)
+    assert baseline.splits is typed.splits
+    assert torch.equal(baseline.module.linear.bias, typed.module.linear.bias + 1)
+    assert not baseline.module.training
+    assert baseline.sha256 != subject.sha256 == digest
+    assert Need.BASELINE not in baseline.offers
+    with pytest.raises(NotApplicable, match=r"no model to compare with was named \(target\.baseline\)"):
+        _ = baseline.baseline
+    assert load(TORCH)[2] == digest
+
+
+def test_a_baseline_of_another_form_and_dtype(load: Loader) -> None:
+    code = TORCH + "def old(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 1)).double()\n"
+    baseline = load(code, **BASELINE)[0].baseline
+    assert baseline.tensors("test")[0].dtype == torch.float64
+    assert baseline.scores("test").shape == (12, 2)
+
+
+@pytest.mark.parametrize(
+    ("code", "changes", "told"),
+    [
+        ("def old(): return 3", {}, "target.baseline: gave a int, wanted a torch.nn.Module"),
+        ("", {}, "target.baseline.load: system (/"),
+        ("def old(): raise KeyError('w')", {}, "target.baseline.load: system:old raised KeyError: 'w' (system.py line"),
+        ("def old(): return Net(3)", {"task": "multiclass"}, "target.baseline: found 3 classes, the model has 2"),
+        ("def old(): return Net(3)", {"classes": ["a", "b"]}, "target.baseline: found 3 classes, the model has 2"),
+        (
+            "def old(): return torch.nn.Linear(4, 2)",
+            {},
+            "target.baseline.load: the model raised RuntimeError on rows of target.data.test (system:test) of shape",
+        ),
+        (
+            "class Odd(Net):\n    def forward(self, x): return x[:, :2, None]\ndef old(): return Odd()",
+            {},
+            "target.baseline.load: outputs of shape (12, 2, 1) do not go with the model's of shape (12, 2)",
+        ),
+        (
+            "def model(): return Net(1)\ndef old(): return Net(2)",
+            {"task": "regression"},
+            "target.baseline.load: outputs of shape (12, 2) do not go with the model's of shape (12, 1)",
+        ),
+        (
+            "def old(): return torch.nn.Sequential(Net(), torch.nn.Softmax(1))",
+            {},
+            "target.baseline.load: the model gives logits, and these outputs look like probabilities",
+        ),
+        (
+            "def model(): return torch.nn.Sequential(Net(), torch.nn.Softmax(1))\ndef old(): return Net()",
+            {"model": {"load": "system:model", "outputs": "probabilities"}},
+            "target.baseline.load: the model gives probabilities, and these outputs are none",
+        ),
+    ],
+)
+def test_baselines_that_do_not_fit(load: Loader, code: str, changes: dict[str, Any], told: str) -> None:
+    if "classes" in changes:
+        code = "y = np.array(['a', 'b'])[y]\n" + code
+    assert load.refusal(TORCH + code, **BASELINE, **changes).startswith(told)
+
+
+DESIGN = TORCH + "def design(): return np.repeat(X, 2, axis=0), np.repeat(np.linspace(0, 0.5, 12), 2)\n"
+DATA_DESIGN = {"data": {"test": {"load": "system:test"}, "design": {"load": "system:design"}}}
+
+
+def test_a_design_keeps_its_values_whatever_the_task(load: Loader) -> None:
+    subject, _, _ = load(DESIGN, **DATA_DESIGN)
+    split = subject.splits["design"]
+    assert (split.name, split.n, split.labels.dtype) == ("design", 24, np.float64)
+    assert split.labels.tolist() == np.repeat(np.linspace(0, 0.5, 12), 2).tolist()
+    assert subject.splits["test"].labels.dtype == np.int64
+    assert Need.DESIGN in subject.offers
+    assert subject.tensors("design")[0].shape == (24, 3)
+    assert subject.scores("design").shape == (24, 2)
+    whole = load(DESIGN + "def design(): return X, np.arange(12)\n", **DATA_DESIGN)[0]
+    assert whole.splits["design"].labels.dtype == np.float64
+    estimator, _, _ = load(SKLEARN + "def design(): return X, X[:, 0]\n", **DATA_DESIGN)
+    assert Need.DESIGN in estimator.offers
+    assert estimator.splits["design"].labels.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (
+            "def design(): return X, ['a'] * 12",
+            " label: wanted numbers, the values of the parameter: could not convert",
+        ),
+        ("def design(): return X, np.where(y == 1, np.inf, 0.0)", " label: row 0 is inf, wanted a finite number"),
+        ("def design(): return X, np.where(y == 1, np.nan, 0.0)", " label: 7 are missing (first: row 0)"),
+        ("def design(): return X * np.nan, X[:, 0]", ": 12 of 12 rows have missing or infinite features"),
+    ],
+)
+def test_designs_that_do_not_fit(load: Loader, code: str, told: str) -> None:
+    assert load.refusal(TORCH + code, **DATA_DESIGN).startswith("target.data.design (system:design)" + told)
+
+
+BUILD = {"model": {"load": "system:model", "build": "system:new"}}
+NEW = TORCH + "class Free(torch.nn.Sequential):\n    pass\ndef new(): return Free(torch.nn.Linear(3, 2)).eval()\n"
+
+
+def test_a_new_module_is_untrained_and_drawn_from_the_global_generator(load: Loader) -> None:
+    subject, _, digest = load(NEW, **BUILD)
+    typed: Subject = subject
+    assert Need.ARCHITECTURE in typed.offers
+    made = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        made.append(typed.new_module())
+    assert all(module.training for module in made)
+    weights = [module[0].weight for module in made]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    with torch.no_grad():
+        weights[0].zero_()
+    assert weights[1].any()
+    assert subject.sha256 == digest == load(TORCH)[2]
+    double = load(NEW + "def model(): return Net().double()\n", **BUILD)[0]
+    assert double.new_module()[0].weight.dtype == torch.float64
+
+
+def test_a_new_module_is_never_the_assessed_one(load: Loader) -> None:
+    kept = "net = Net()\ndef model(): return net\n"
+    for new in ("def new(): return net", "def new(): return torch.nn.Sequential(net)"):
+        subject = load(TORCH + kept + new, **BUILD)[0]
+        with pytest.raises(
+            NotApplicable, match=r"target\.model\.build gives the assessed model itself, wanted a new one"
+        ):
+            subject.new_module()
+        assert not subject.module.training
+
+
+def test_what_cannot_be_built_says_so(load: Loader) -> None:
+    with pytest.raises(NotApplicable, match=r"nobody said how an untrained model is built \(target\.model\.build\)"):
+        load(TORCH)[0].new_module()
+    with pytest.raises(UsageError, match=r"target\.model\.build: gave a int, wanted a torch\.nn\.Module"):
+        load(TORCH + "def new(): return 3", **BUILD)[0].new_module()
+    with pytest.raises(UsageError, match=r"target\.model\.build: system .* has no callable 'new'"):
+        load(TORCH, **BUILD)[0].new_module()
+
+
+def test_only_modules_are_compared_and_built(load: Loader) -> None:
+    compared = "target.baseline: only PyTorch modules are compared, and target.model is none; leave it out"
+    built = "target.model.build: only PyTorch modules are built, and target.model is none; leave it out"
+    old = "def old(): return LogisticRegression()\n"
+    assert load.refusal(SKLEARN + old, **BASELINE) == compared
+    assert load.refusal(SKLEARN + old, **BUILD) == built
+    assert load.refusal(table=TABLE, **columns(prediction="p"), **BASELINE) == compared
+    given = {**columns(prediction="p"), "model": {"predictions": "t.csv", "build": "system:new"}}
+    assert load.refusal(table=TABLE, **given) == built
+    subject, _, _ = load(SKLEARN)
+    table, _, _ = load(table=TABLE, **columns(prediction="p"))
+    for found, told in ((subject, "scikit-learn"), (table, "only a table of predictions is at hand, not the model")):
+        with pytest.raises(NotApplicable, match=told):
+            _ = found.baseline
+        with pytest.raises(NotApplicable, match=told):
+            found.new_module()
+
+
+def test_a_table_of_predictions_has_no_design(load: Loader) -> None:
+    given = columns(prediction="p")
+    given["data"]["design"] = {"file": "t.csv", "label": "y"}
+    assert load.refusal(table=TABLE, **given) == (
+        "target.data.design: wants the model itself, and a table of predictions is given; leave it out"
+    )
+
+
 def test_the_digest_is_of_every_weight_and_buffer(load: Loader) -> None:
     assert load(TORCH)[2] == load(TORCH)[2]
     nudge = TORCH + "def model():\n    net = Net()\n    net.linear.bias.data[1] += 1e-6\n    return net"
     buffer = TORCH + "def model():\n    net = Net()\n    net.register_buffer('mean', torch.zeros(1))\n    return net"
     other = TORCH + "def model(): return Net().double()"
     assert len({load(code)[2] for code in (TORCH, nudge, buffer, other)}) == 4
+
+
+def test_the_digest_is_of_how_the_outputs_are_taken(load: Loader) -> None:
+    code = TORCH + "def model(): return torch.nn.Sequential(Net(), torch.nn.Softmax(1))\n"
+    models = [{"load": "system:model", "outputs": outputs} for outputs in ("logits", "probabilities")]
+    assert len({load(code, model=model)[2] for model in models}) == 2
 
 
 # --- scikit-learn ----------------------------------------------------------------------------------------------------

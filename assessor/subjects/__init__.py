@@ -43,6 +43,7 @@ def load_subject(spec: TargetSpec, folder: Path, *, device: str | None = None) -
         if data is not None
     }
     if spec.model.predictions is not None:
+        _refuse_modules(spec)
         from assessor.subjects.predictions import predictions_subject
 
         return predictions_subject(spec, raws), "predictions", None
@@ -68,8 +69,7 @@ def _wrap(
             build = partial(_built, name, folder)
         subject = torch_subject(model, spec, raws, device=device, baseline=baseline, build=build)
         return subject, "torch", subject.sha256
-    if spec.baseline is not None:
-        raise UsageError("target.baseline: only PyTorch modules are compared, and target.model is none; leave it out")
+    _refuse_modules(spec)
     if hasattr(model, "predict") and hasattr(model, "get_params"):
         from assessor.subjects.sklearn_estimator import sklearn_subject
 
@@ -79,6 +79,14 @@ def _wrap(
         f"target.model.load: {spec.model.load} gave a {type(model).__module__}.{type(model).__qualname__}, "
         "wanted a torch.nn.Module or a fitted scikit-learn estimator"
     )
+
+
+def _refuse_modules(spec: TargetSpec) -> None:
+    """A baseline or an architecture beside anything but a PyTorch module would silently stay unused."""
+    if spec.baseline is not None:
+        raise UsageError("target.baseline: only PyTorch modules are compared, and target.model is none; leave it out")
+    if spec.model.build is not None:
+        raise UsageError("target.model.build: only PyTorch modules are built, and target.model is none; leave it out")
 
 
 def _built(name: str, folder: Path) -> object:

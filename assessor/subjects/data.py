@@ -41,7 +41,7 @@ class RawSplit:
     table: pd.DataFrame | None = None
 
     def encode(self, classes: tuple[str, ...] | None) -> Split:
-        """Labels as indices into `classes`, or as float64 for None (regression).
+        """Labels as indices into `classes`, or as float64 for None (regression, and any design).
 
         Raises:
             UsageError: A label is missing, no class, or no finite number.
@@ -61,6 +61,8 @@ class RawSplit:
         try:
             labels = self.labels.astype(np.float64)
         except (TypeError, ValueError) as fault:
+            if self.name == "design":
+                raise UsageError(f"{self.where} label: wanted numbers, the values of the parameter: {fault}") from fault
             raise UsageError(f"{self.where} label: wanted numbers for a regression: {fault}") from fault
         if not np.isfinite(labels).all():
             row = int(np.flatnonzero(~np.isfinite(labels))[0])
@@ -78,7 +80,7 @@ def load_split(spec: DataSpec, name: str, folder: Path, *, fallback_file: str | 
 
     Args:
         spec: `target.data.<name>` of assessor.yaml.
-        name: "train" or "test".
+        name: "train", "test" or "design".
         folder: The assessment folder.
         fallback_file: The table of predictions, when the model is one and the split names no file.
 

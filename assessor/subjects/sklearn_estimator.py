@@ -51,6 +51,8 @@ class SklearnSubject:
             offered.add(Need.TRAIN)
         if self.splits["test"].attributes is not None:
             offered.add(Need.SENSITIVE)
+        if "design" in self.splits:
+            offered.add(Need.DESIGN)
         return frozenset(offered)
 
     def scores(self, split: str) -> np.ndarray:

@@ -59,8 +59,10 @@ class TorchSubject:
 
     @property
     def sha256(self) -> str:
-        """Digest of architecture, parameters and buffers."""
+        """Digest of architecture, parameters and buffers, and of how the outputs are taken."""
         sha = hashlib.sha256(repr(self._module).encode())
+        if self._outputs != "logits":
+            sha.update(self._outputs.encode())
         for name, value in sorted(self._module.state_dict().items()):
             array = value.detach().cpu().contiguous()
             sha.update(f"{name}{array.dtype}{tuple(array.shape)}".encode())
@@ -101,7 +103,10 @@ class TorchSubject:
         """A new, untrained module of the same architecture, in train mode, on the device and in the dtype."""
         if self._build is None:
             raise NotApplicable("nobody said how an untrained model is built (target.model.build)")
-        return self._build().to(self.device, self.dtype).train()
+        made, own = self._build(), set(map(id, self._module.parameters()))
+        if made is self._module or own & set(map(id, made.parameters())):
+            raise NotApplicable("target.model.build gives the assessed model itself, wanted a new one")
+        return made.to(self.device, self.dtype).train()
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, C) logits, or (n,) values for regression, differentiable in `inputs`."""
@@ -191,14 +196,14 @@ def torch_subject(
         if raw.features is None:
             raise UsageError(f"{raw.where}: wanted numeric features for a PyTorch module; name them under features:")
         check_finite(raw)
-    classes, outputs = _probe(module, spec, raws["test"], device := _device(device))
+    out = _first_outputs(module, spec.task, raws["test"], device := _device(device), "target.model.load")
+    classes, outputs = _kind(out, spec)
     splits = splits_of(raws, classes)
     other = None
     if baseline is not None:
-        theirs, kind = _probe(baseline, spec, raws["test"], device, field="target.baseline.load")
-        if theirs != classes:
-            raise UsageError(f"target.baseline: found {len(theirs or ())} classes, the model has {len(classes or ())}")
-        other = TorchSubject(baseline, spec.task, classes or (), splits, device=device, outputs=kind)
+        theirs = _first_outputs(baseline, spec.task, raws["test"], device, "target.baseline.load")
+        _check_baseline(theirs, out, spec.task, outputs)
+        other = TorchSubject(baseline, spec.task, classes or (), splits, device=device, outputs=outputs)
     return TorchSubject(
         module, spec.task, classes or (), splits, device=device, outputs=outputs, baseline=other, build=build
     )
@@ -215,16 +220,14 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _probe(
-    module: Any, spec: TargetSpec, raw: RawSplit, device: str, field: str = "target.model.load"
-) -> tuple[tuple[str, ...] | None, str]:
-    """Class names and kind of outputs, from running some rows through the module."""
-    probe = TorchSubject(module, spec.task, (), {}, device=device)
+def _first_outputs(module: Any, task: Task, raw: RawSplit, device: str, field: str) -> torch.Tensor:
+    """What the module gives for some rows, one a row."""
+    probe = TorchSubject(module, task, (), {}, device=device)
     assert raw.features is not None
     try:
         with torch.no_grad():
             rows = probe._inputs(raw.features[:PROBED])
-            out = probe.module(rows)
+            out: Any = probe.module(rows)
     except (RuntimeError, TypeError, ValueError, IndexError) as fault:
         raise UsageError(
             f"{field}: the model raised {type(fault).__name__} on rows of {raw.where} "
@@ -234,6 +237,28 @@ def _probe(
         raise UsageError(f"{field}: the model gave a {type(out).__name__}, wanted a tensor")
     if out.ndim == 0 or len(out) != len(rows):
         raise UsageError(f"{field}: {len(rows)} rows gave outputs of shape {tuple(out.shape)}, wanted one a row")
+    found: torch.Tensor = out
+    return found
+
+
+def _check_baseline(theirs: torch.Tensor, ours: torch.Tensor, task: Task, outputs: str) -> None:
+    found, wanted = tuple(theirs.shape), tuple(ours.shape)
+    if theirs.ndim > 2 or (not task.is_classification and theirs[0].numel() != 1):
+        raise UsageError(f"target.baseline.load: outputs of shape {found} do not go with the model's of shape {wanted}")
+    if not task.is_classification:
+        return
+    counts = [2 if out.ndim == 1 else max(2, out.shape[1]) for out in (theirs, ours)]
+    if counts[0] != counts[1]:
+        raise UsageError(f"target.baseline: found {counts[0]} classes, the model has {counts[1]}")
+    alike = _like_probabilities(theirs)
+    if not alike and outputs == "probabilities":
+        raise UsageError("target.baseline.load: the model gives probabilities, and these outputs are none")
+    if alike and outputs == "logits" and not _like_probabilities(ours):
+        raise UsageError("target.baseline.load: the model gives logits, and these outputs look like probabilities")
+
+
+def _kind(out: torch.Tensor, spec: TargetSpec) -> tuple[tuple[str, ...] | None, str]:
+    """Class names and kind of outputs, from those of some rows."""
     width = 1 if out.ndim == 1 else out.shape[-1]
     if not spec.task.is_classification:
         if width != 1 or out.ndim > 2:
@@ -245,17 +270,21 @@ def _probe(
     classes = spec.classes or tuple(map(str, range(count)))
     if len(classes) != count:
         raise UsageError(f"target.classes: found {len(classes)} names, the model has {count} classes")
-    return classes, _outputs(out, spec, width)
+    return classes, _outputs(out, spec)
 
 
-def _outputs(out: torch.Tensor, spec: TargetSpec, width: int) -> str:
+def _like_probabilities(out: torch.Tensor) -> bool:
     within = bool(((out >= 0) & (out <= 1)).all())
-    sums = width == 1 or bool(torch.allclose(out.sum(-1), torch.ones_like(out.sum(-1)), atol=1e-4))
+    single = out.ndim == 1 or out.shape[-1] == 1
+    return within and (single or bool(torch.allclose(out.sum(-1), torch.ones_like(out.sum(-1)), atol=1e-4)))
+
+
+def _outputs(out: torch.Tensor, spec: TargetSpec) -> str:
     if spec.model.outputs is not None:
-        if spec.model.outputs == "probabilities" and not (within and sums):
+        if spec.model.outputs == "probabilities" and not _like_probabilities(out):
             raise UsageError("target.model.outputs: found 'probabilities', but the model's outputs are none")
         return spec.model.outputs
-    if within and sums:
+    if _like_probabilities(out):
         raise UsageError(
             "target.model: the outputs look like probabilities, and logits are taken by default; "
             "say which under target.model.outputs: logits or probabilities"
