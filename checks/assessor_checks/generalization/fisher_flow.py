@@ -1,0 +1,540 @@
+"""Fisher information flow: how much of what the inputs tell about a parameter reaches each layer and the output."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import Field
+
+from assessor.contract import (
+    Better,
+    Check,
+    CheckInfo,
+    Metric,
+    Need,
+    NotApplicable,
+    Params,
+    Result,
+    Series,
+    Subject,
+    Table,
+    Task,
+    progress,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+
+    from assessor_checks._fisher import Design, Layer, Plan, Read
+    from assessor_checks._intervals import Estimate
+
+HOW = "bias-corrected, mean over the parameter's values; 95 % delete-a-group jackknife over repeats"
+HOW_LEARNED = "small non-linear reading trained on half of the repeats and judged on the other; 95 % jackknife"
+HOW_LOSS = (
+    "greatest information from one layer on minus the greatest from the next layer on, as share of the input's; "
+    "layers chosen by the data; 95 % Fieller from a delete-a-group jackknife"
+)
+HOW_BOUND = (
+    "mean of squared error times the input's linear information, whose inverse is the Cramer-Rao bound; rows between "
+    "the first and the last place of a slope; 95 % jackknife"
+)
+HOW_BOUND_LEARNED = (
+    "mean of squared error times the input's information as a learned reading finds it, whose inverse is the "
+    "Cramer-Rao bound; rows between the first and the last place of a slope; 95 % jackknife"
+)
+HOW_BIASED = (
+    "training rows: mean of (squared error - b^2) times the input's information, over the mean of (1 + b')^2, with the "
+    "bias b that the model has on the design split; 95 % Fieller from a delete-a-group jackknife"
+)
+LEAST_ROWS = 40  # training rows whose error is compared with the bound: two a fold
+UNIT = "1 / squared unit of the parameter"
+SAME = 1e-3  # rounding apart, an invertible layer keeps its input's information
+COARSE = 2.0  # steps of more standard errors than this are told
+COPIES = 0.1  # more rows than this that repeat another one exactly: the repeats are not independent
+INFO = CheckInfo(
+    id="generalization.fisher_flow",
+    version="1",
+    title="Fisher information flow through the layers",
+    measures=(
+        "How finely a known parameter (an angle, a contrast, a dose, or the target itself) can be told from repeated "
+        "noisy inputs, from each layer's activations and from the output: the linear Fisher information, and the share "
+        "of the input's information that is left at each layer. For regression also the squared error against the "
+        "least that any unbiased estimate from these inputs can have (Cramer-Rao bound)."
+    ),
+    unit="1",
+    needs=frozenset({Need.DESIGN, Need.GRADIENTS}),
+    tasks=frozenset(Task),
+    limits=(
+        "Only information about the one parameter of the design split is followed; what is lost may matter little for "
+        "another one, and a classifier should lose what does not tell its classes apart.",
+        "Linear information is a lower bound of the whole information. It may rise through a non-linear layer, which "
+        "then makes readable what was there before; only the whole information can never rise. A share above 1 is "
+        "therefore possible.",
+        "It holds for the noise and the values of the design split; other noise gives other numbers.",
+        "An error below the Cramer-Rao bound on training data is a sign of overfitting only if the training inputs "
+        "have the design's noise; estimates that shrink towards the middle may pass the bound without any, and so may "
+        "good ones where the inputs tell more than a linear reading finds (then set tighten).",
+        "The interval shows the sampling of repeats, not the choice of the values nor the training run.",
+    ),
+    remedy=(
+        "Widen or bypass the layer where most is lost (more units, less pooling, a residual path), or train longer; if "
+        "the training error lies below the bound, stop earlier, regularise, or train on more repeats."
+    ),
+    source=(
+        "Weimar, Rachbauer, Starshynov, Faccio, Adilova, Bouchet, Rotter: Fisher information flow in artificial neural "
+        "networks, 2025, arXiv 2509.02407; bias correction: Kanitscheider, Coen-Cagli, Kohn, Pouget, PLoS Comput Biol "
+        "11(6), 2015, e1004218, equation 2; ratio: Fieller 1954"
+    ),
+    requirements=("RE-R-SC-ME-03",),
+)
+
+
+class FisherFlowParams(Params):
+    """Parameters of generalization.fisher_flow."""
+
+    parameter: Literal["target", "other"] = Field(
+        default="target",
+        description="Regression: whether the design's parameter is what the model predicts, so that its error can be "
+        "compared with the Cramer-Rao bound, or another one.",
+    )
+    reach: int | None = Field(
+        default=None,
+        ge=1,
+        description="Neighbouring values on a side over which slopes are taken; more give narrower intervals and a "
+        "coarser picture. None: an eighth of the steps between the values, at least one.",
+    )
+    max_repeats: int = Field(default=1000, ge=20, le=100_000, description="Repeats used of each value at most.")
+    max_dimensions: int = Field(
+        default=1024,
+        ge=1,
+        le=2048,
+        description="Layers with more numbers than this are bounded from below by linear readings learned on half of "
+        "the repeats.",
+    )
+    tighten: bool = Field(
+        default=False,
+        description="Also train a small non-linear reading of each layer on half of the repeats, for a bound closer to "
+        "the whole information; the Cramer-Rao bound uses the input's where it is greater.",
+    )
+
+
+class _Row(NamedTuple):
+    layer: Layer
+    read: Read | None  # None where the parameter shows without any noise
+    learned: np.ndarray | None  # (T, 1 + folds / 2)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(1 + folds,) information, mean over the values."""
+        assert self.read is not None
+        found: np.ndarray = self.read.values.mean(axis=0)
+        return found
+
+
+class _Loss(NamedTuple):
+    share: Estimate
+    before: str
+    after: str
+
+
+def measure(subject: Subject, params: FisherFlowParams, seed: int) -> Result:
+    """Linear Fisher information of input, layers and output, and the share of the input's that is left.
+
+    Args:
+        subject: A PyTorch module with a design split.
+        params: What the parameter is, and limits.
+        seed: Seed of the repeats' choice and order, and of the learned readings.
+
+    Returns:
+        Metrics, a table by layer, information by layer and by value of the parameter.
+
+    Raises:
+        NotApplicable: Too few values or repeats, no noise, values that are not finite, or no information to follow.
+    """
+    from assessor_checks import _fisher as fisher
+
+    design = fisher.design_of(subject.splits["design"].labels, most=params.max_repeats, seed=seed)
+    layers, left_out = _layers(subject, design)
+    plan = fisher.plan_of(design, params.reach)
+    if params.tighten and design.repeats[0] < fisher.LEAST_LEARNED:
+        raise NotApplicable(
+            f"tighten wants at least {fisher.LEAST_LEARNED} repeats of each value, found {design.repeats[0]}"
+        )
+    rows = [_row(layer, plan, params, seed, done, len(layers)) for done, layer in enumerate(layers)]
+    share, loss = _shares(rows)
+    ratios = _error_ratios(subject, params, design, plan, rows, seed)
+    n = sum(map(len, design.rows))
+    metrics = (
+        _metric(
+            "transmission_output",
+            share,
+            n,
+            f"ratio of the means over the values, Fieller; {HOW}",
+            better=Better.HIGHER,
+            primary=True,
+        ),
+        _information("information_input", rows[0].mean, n, Better.NONE, HOW),
+        _information("information_output", rows[-1].mean, n, Better.HIGHER, HOW),
+        *([] if loss is None else [_metric("largest_loss", loss.share, n, HOW_LOSS, better=Better.LOWER)]),
+        *_learned(rows, n),
+        *ratios,
+    )
+    return Result(
+        metrics=metrics,
+        series=(_by_layer(rows), _by_value(rows, plan)),
+        tables=(_table(rows),),
+        remarks=(
+            *_facts(rows, design, params, left_out),
+            *_findings(rows, design, share, loss),
+            *_about_errors(ratios, params, subject),
+        ),
+        doubt=_doubt(rows[0], design),
+    )
+
+
+def _layers(subject: Subject, design: Design) -> tuple[list[Layer], tuple[str, ...]]:
+    """Recorded layers whose numbers are finite, and the names of the others."""
+    import torch
+
+    from assessor_checks import _fisher as fisher
+
+    inputs, _ = subject.tensors("design")
+    if not inputs.is_floating_point():
+        raise NotApplicable(f"the inputs are of type {inputs.dtype}, wanted floating-point numbers with noise")
+    unsteady = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd)
+    for name, part in subject.module.named_modules():
+        if part.training and isinstance(part, unsteady):
+            raise NotApplicable(f"layer '{name}' is in train mode, so that the same input gives other activations")
+    layers, left_out = fisher.record(subject.module, inputs, design)
+    bad = {layer.name: sum(int((~rows.isfinite()).any(dim=1).sum()) for rows in layer.groups) for layer in layers}
+    for layer in (layers[0], layers[-1]):
+        if bad[layer.name]:
+            raise NotApplicable(
+                f"the numbers at '{layer.name}' are not finite for {bad[layer.name]} rows of the design split"
+            )
+    return [each for each in layers if not bad[each.name]], (*left_out, *(name for name in bad if bad[name]))
+
+
+def _row(layer: Layer, plan: Plan, params: FisherFlowParams, seed: int, done: int, total: int) -> _Row:
+    from assessor_checks import _fisher as fisher
+
+    progress("information by layer", done, total)
+    try:
+        read = fisher.read_layer(layer.groups, plan, params.max_dimensions)
+    except fisher.NoiseFreeSignal:
+        return _Row(layer, None, None)
+    if not params.tighten or layer.width > params.max_dimensions:
+        return _Row(layer, read, None)
+    try:
+        return _Row(layer, read, fisher.read_learned(layer.groups, plan, seed))
+    except fisher.NoiseFreeSignal:
+        return _Row(layer, read, None)
+
+
+def _shares(rows: list[_Row]) -> tuple[Estimate, _Loss | None]:
+    """The output's share of the input's information, and the largest loss on the way."""
+    from assessor_checks import _fisher as fisher
+
+    first, last = rows[0], rows[-1]
+    for row in (first, last):
+        if row.read is None:
+            raise NotApplicable(
+                f"at '{row.layer.name}' the parameter changes numbers that carry no noise, so that the information "
+                "has no finite value; the design split needs repeats with independent noise"
+            )
+    share = fisher.ratio(last.mean, first.mean)
+    if share is None:
+        found = fisher.jackknife(first.mean)
+        raise NotApplicable(
+            f"the input's linear information about the parameter cannot be told from 0 ({found.value:.3g}, interval "
+            f"{found.low:.3g} to {found.high:.3g}); give more repeats or values further apart"
+        )
+    return share, _largest_loss([row for row in rows if row.read is not None])
+
+
+def _largest_loss(rows: list[_Row]) -> _Loss | None:
+    """Between two layers measured whole, against the most that is found later; None without two of them."""
+    from assessor_checks import _fisher as fisher
+
+    best = [max(rows[index:], key=lambda row: float(row.mean[0])) for index in range(len(rows))]
+    whole = [index for index, row in enumerate(rows) if row.read is not None and not row.read.bounded]
+    steps = list(pairwise(whole))
+    if not steps:
+        return None
+    a, b = max(steps, key=lambda step: float(best[step[0]].mean[0] - best[step[1]].mean[0]))
+    share = fisher.ratio(best[a].mean - best[b].mean, rows[0].mean)
+    return None if share is None else _Loss(share, rows[a].layer.name, rows[b].layer.name)
+
+
+def _error_ratios(
+    subject: Subject, params: FisherFlowParams, design: Design, plan: Plan, rows: list[_Row], seed: int
+) -> tuple[Metric, ...]:
+    """Squared error against the Cramer-Rao bound of the input, on the design and on the training rows."""
+    import numpy as np
+
+    from assessor_checks import _fisher as fisher
+
+    if subject.task.is_classification or params.parameter != "target":
+        return ()
+    first, outputs = rows[0], rows[-1].layer.groups
+    assert first.read is not None
+    learned = first.learned if first.learned is not None and first.learned[:, 0].mean() > first.mean[0] else None
+    values, how = (first.read.values, HOW_BOUND) if learned is None else (learned, HOW_BOUND_LEARNED)
+    folds, centres = values.shape[1] - 1, [stencil.at for stencil in plan.local]
+
+    def ratio(name: str, errors: np.ndarray, theta: np.ndarray, fold: np.ndarray, where: str) -> Metric:
+        found = fisher.jackknife(fisher.error_ratio(errors, theta, fold, centres, values))
+        return _metric(name, found, len(errors), f"{where}; {how}")
+
+    def inside(theta: np.ndarray) -> np.ndarray:
+        room = 1e-9 * (design.theta[-1] - design.theta[0])
+        found: np.ndarray = (theta >= centres[0] - room) & (theta <= centres[-1] + room)
+        return found
+
+    metrics = []
+    theta = np.repeat(design.theta, [len(group) for group in outputs])
+    fold = np.concatenate([each.numpy() for each in fisher.folds_of(outputs, plan.folds)])
+    errors = np.concatenate([group[:, 0].double().numpy() for group in outputs]) - theta
+    used = inside(theta) & ((learned is None) | (fold % 2 == 1))  # learned readings are judged on odd folds
+    fold = fold if learned is None else fold // 2
+    if used.sum() >= folds:
+        metrics.append(ratio("crb_ratio", errors[used], theta[used], fold[used], "design rows"))
+    train = subject.splits.get("train")
+    if train is not None and (used := inside(train.labels)).sum() >= LEAST_ROWS:
+        errors, theta = (subject.scores("train") - train.labels)[used], train.labels[used]
+        fold = np.random.default_rng(seed).permutation(len(theta)) % folds
+        metrics.append(ratio("training_crb_ratio", errors, theta, fold, "training rows"))
+        biased = fisher.biased_error_ratio(errors, theta, fold, outputs, design, plan, values)
+        if biased is not None:
+            metrics.append(_metric("training_crb_ratio_biased", biased, len(theta), HOW_BIASED))
+    return tuple(metrics)
+
+
+def _learned(rows: list[_Row], n: int) -> tuple[Metric, ...]:
+    from assessor_checks import _fisher as fisher
+
+    first, last = rows[0].learned, rows[-1].learned
+    if first is None or last is None:
+        return ()
+    above, below = last.mean(axis=0), first.mean(axis=0)
+    metrics = [
+        _information("information_input_learned", below, n // 2, Better.NONE, HOW_LEARNED),
+        _information("information_output_learned", above, n // 2, Better.HIGHER, HOW_LEARNED),
+    ]
+    if (share := fisher.ratio(above, below)) is not None:
+        metrics.append(_metric("transmission_output_learned", share, n // 2, HOW_LEARNED, better=Better.HIGHER))
+    return tuple(metrics)
+
+
+def _information(name: str, values: np.ndarray, n: int, better: Better, method: str) -> Metric:
+    from assessor_checks._fisher import jackknife
+
+    return _metric(name, jackknife(values), n, method, better=better, unit=UNIT)
+
+
+def _metric(
+    name: str,
+    found: Estimate,
+    n: int,
+    method: str,
+    *,
+    better: Better = Better.NONE,
+    unit: str = "1",
+    primary: bool = False,
+) -> Metric:
+    from assessor_checks._intervals import CONFIDENCE
+
+    return Metric(
+        name=name,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        confidence=CONFIDENCE,
+        unit=unit,
+        n=n,
+        better=better,
+        method=method,
+        primary=primary,
+    )
+
+
+def _table(rows: list[_Row]) -> Table:
+    from assessor_checks import _fisher as fisher
+
+    cells = []
+    for row in rows:
+        found = None if row.read is None else fisher.jackknife(row.mean)
+        share = None if row.read is None else float(row.mean[0] / rows[0].mean[0])
+        learned = None if row.learned is None else float(row.learned[:, 0].mean())
+        rank, bounded = (None, None) if row.read is None else (row.read.rank, row.read.bounded)
+        kind = row.layer.kind or None
+        cells.append((row.layer.name, kind, row.layer.width, rank, *(found or [None] * 3), share, bounded, learned))
+    columns = (
+        "layer",
+        "kind",
+        "numbers",
+        "directions that vary",
+        "information",
+        "low",
+        "high",
+        "share of the input's",
+        "lower bound only",
+        "by a learned reading",
+    )
+    return Table(name="layers", title="Information by layer", columns=columns, rows=tuple(cells))
+
+
+def _by_layer(rows: list[_Row]) -> Series:
+    """Quartiles over the values of the parameter, one entry a layer."""
+    import numpy as np
+
+    columns: dict[str, tuple[float | None, ...]] = {"layer": tuple(map(float, range(len(rows))))}
+    for name, share in (("low_quartile", 0.25), ("median", 0.5), ("high_quartile", 0.75)):
+        columns[name] = tuple(row.read and float(np.quantile(row.read.values[:, 0], share)) for row in rows)
+    return Series(name="by_layer", title="Information by layer, over the values of the parameter", columns=columns)
+
+
+def _by_value(rows: list[_Row], plan: Plan) -> Series:
+    columns = {"parameter": tuple(stencil.at for stencil in plan.local)}
+    for name, row in (("input", rows[0]), ("output", rows[-1])):
+        assert row.read is not None
+        columns[name] = tuple(row.read.values[:, 0].tolist())
+    return Series(name="by_value", title="Information by value of the parameter", columns=columns)
+
+
+def _facts(rows: list[_Row], design: Design, params: FisherFlowParams, left_out: tuple[str, ...]) -> list[str]:
+    fewest, most = design.repeats
+    remarks = [
+        f"{len(design.theta)} values of the parameter from {design.theta[0]:g} to {design.theta[-1]:g}, at least "
+        f"{fewest} and at most {most} repeats of each; {len(rows)} layers, input and output included."
+    ]
+    if design.dropped_rows:
+        remarks.append(
+            f"{design.dropped_rows} rows of the design split are not used: {design.dropped_values} values have too few "
+            f"repeats, and of each value at most {params.max_repeats} repeats are used."
+        )
+    if names := ", ".join(row.layer.name for row in rows if row.read is not None and row.read.bounded):
+        remarks.append(
+            f"Lower bounds only, by linear readings learned on half of the repeats, because the layer has too many "
+            f"numbers for so few repeats or more than max_dimensions: {names}."
+        )
+    if names := ", ".join(row.layer.name for row in rows if row.read is None):
+        remarks.append(f"Not measured, because the parameter changes numbers that carry no noise there: {names}.")
+    if left_out:
+        remarks.append(
+            f"Not measured, because of their size or because of numbers that are not finite: {', '.join(left_out)}."
+        )
+    return remarks
+
+
+def _findings(rows: list[_Row], design: Design, share: Estimate, loss: _Loss | None) -> list[str]:
+    import numpy as np
+
+    from assessor_checks import _fisher as fisher
+
+    remarks = [
+        f"A linear reading of the output tells the parameter with {share.value:.0%} of the information that a linear "
+        "reading of the input has."
+    ]
+    if loss is None or loss.share.low <= 0:
+        remarks.append("No loss between two layers can be told from chance.")
+    else:
+        remarks.append(
+            f"The largest loss that no later layer makes good is between '{loss.before}' and '{loss.after}': "
+            f"{loss.share.value:.0%} of the input's information."
+        )
+    risen = [
+        row.layer.name
+        for row in rows[1:]
+        if row.read is not None and (found := fisher.ratio(row.mean, rows[0].mean)) is not None and found.low > 1 + SAME
+    ]
+    if risen:
+        remarks.append(
+            f"More linear information than at the input is found at: {', '.join(risen)}. Nothing was added: these "
+            "layers make readable what a linear reading of the input misses, or the input could be read in part only."
+        )
+    width = float(np.median(np.diff(design.theta)) * max(0.0, float(rows[0].mean[0])) ** 0.5)
+    if width > COARSE:
+        remarks.append(
+            f"Neighbouring values lie {width:.1f} standard errors of a single input apart, so that the derivative is "
+            "taken over a wide step; values closer together show the information more locally."
+        )
+    return remarks
+
+
+def _about_errors(ratios: tuple[Metric, ...], params: FisherFlowParams, subject: Subject) -> list[str]:
+    if subject.task.is_classification or params.parameter != "target":
+        return []
+    found = {metric.name: metric for metric in ratios}
+    remarks = [
+        "The design's parameter is taken as what the model predicts; if it is another one, set parameter: other. A "
+        "model that pulls its answers towards the middle may stay below the bound for unbiased estimates; the bound "
+        "for biased ones is met where the output's share of the information is 1."
+    ]
+    plain, biased = found.get("training_crb_ratio"), found.get("training_crb_ratio_biased")
+    if plain is None and Need.TRAIN in subject.offers:
+        remarks.append(
+            f"Fewer than {LEAST_ROWS} training rows have their target among the inner values of the design, so that "
+            "their error is not compared with the bound."
+        )
+    if plain is None or plain.high is None or plain.high >= 1:
+        return remarks
+    if biased is None or biased.high is None:
+        remarks.append(
+            f"On the training rows the squared error is {plain.value:.2f} of the least that an unbiased estimate can "
+            "have. Whether the model has learned the noise of its training data (overfitting) or gives much the same "
+            "for every input cannot be told."
+        )
+    elif biased.high < 1:
+        remarks.append(
+            f"On the training rows the squared error is {plain.value:.2f} of the least that an unbiased estimate can "
+            "have, and below the least with this model's bias too: the model has learned the noise of its training "
+            "data (overfitting)."
+        )
+    else:
+        remarks.append(
+            f"On the training rows the squared error is {plain.value:.2f} of the least that an unbiased estimate can "
+            "have. Its pull towards the middle may explain that, so that it is no sign of overfitting."
+        )
+    return remarks
+
+
+def _doubt(first: _Row, design: Design) -> str | None:
+    doubts = []
+    if first.read is not None and first.read.bounded:
+        doubts.append(
+            f"The input has {first.layer.width} numbers, and from {design.repeats[0]} repeats of a value its "
+            "information could only be bounded from below, so that the shares may be too high: give at least "
+            f"{first.layer.width // 2 + 2} repeats of each value, and max_dimensions as high as the input is wide."
+        )
+    n = sum(map(len, design.rows))
+    copies = n - len({hash(row.numpy().tobytes()) for rows in first.layer.groups for row in rows})
+    if copies > COPIES * n:
+        doubts.append(
+            f"{copies} of {n} rows of the design split repeat another row exactly, so that the repeats are "
+            "not independent and the information is overstated."
+        )
+    return " ".join(doubts) or None
+
+
+def plot(result: Result, axes: Axes) -> None:
+    """Information by layer: median over the values of the parameter, with the middle half."""
+    columns = result.series[0].columns
+    places = [place for place, value in zip(columns["layer"], columns["median"], strict=True) if value is not None]
+    low, middle, high = (
+        [value for value in columns[name] if value is not None] for name in ("low_quartile", "median", "high_quartile")
+    )
+    axes.fill_between(places, low, high, color="0.85", label="middle half of the values")  # type: ignore[arg-type]
+    axes.plot(places, middle, "o-", color="black", label="median")  # type: ignore[arg-type]
+    names = [str(row[0]) for row in result.tables[0].rows]
+    every = max(1, len(names) // 20)
+    axes.set_xticks(range(0, len(names), every), names[::every], rotation=45, ha="right")
+    axes.set_ylim(bottom=min(0.0, *low))
+    axes.set_xlabel("layer")
+    axes.set_ylabel("information (1 / parameter squared)")
+    axes.legend(frameon=False)
+
+
+CHECK = Check(info=INFO, params=FisherFlowParams, measure=measure, plot=plot)
