@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from assessor import __version__, ledger
 from assessor.applicability import Scope
@@ -38,7 +38,16 @@ from assessor.project import Project, now
 from assessor.registry import find_check, load_checks
 from assessor.verdicts import judged_against
 
-Step = Callable[[str, int, int], None]
+
+class Step(Protocol):
+    """Told how far a measurement is."""
+
+    def __call__(self, what: str, done: int, total: int, part: str = "") -> None:
+        """What is done next, how many are done, of how many; with `part` of the parts of a long check."""
+
+
+def _silent(what: str, done: int, total: int, part: str = "") -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ def measure(
     device: str | None = None,
     seed: int | None = None,
     fresh: bool = False,
-    step: Step = lambda what, done, total: None,
+    step: Step = _silent,
 ) -> list[CheckRun]:
     """Run checks and keep each result as soon as it is there.
 
@@ -185,7 +194,7 @@ def measure(
         device: Overrides target.device.
         seed: Overrides target.seed.
         fresh: Measure again what is already measured.
-        step: Told what is done next, how many are done, of how many.
+        step: Told how far it is.
 
     Returns:
         The current run of every wanted check, in order of id.
@@ -236,7 +245,7 @@ def _run_jobs(
 
 
 def _told_part(step: Step, check: str, what: str, done: int, total: int) -> None:
-    step(f"{check}: {what}", done, total)
+    step(check, done, total, part=what)
 
 
 def _job(check: Check, project: Project, configuration: Configuration, catalog: Catalog, seed: int) -> Job:

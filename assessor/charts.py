@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 WIDE, NARROW, MARGIN = 460.0, 180.0, 14.0  # of the drawing, in points: a card and a table cell
 LABEL = 34.0  # least distance of two labels
+LINE = 32  # characters of an axis label that fit its height
 
 
 def target_line(metric: Metric, interval: Interval | None, *, width: float = WIDE) -> dict[str, Any]:
@@ -124,6 +126,7 @@ def plot_svg(check: Check, result: Result) -> str | None:
         check.plot(result, axes)
         if language() != SOURCE:
             _translate(axes)
+        axes.set_ylabel(textwrap.fill(axes.get_ylabel(), LINE))
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     drawn = "<svg" + stream.getvalue().partition("<svg")[2]

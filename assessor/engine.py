@@ -76,7 +76,10 @@ def subject_record(subject: Subject, kind: str, model_sha256: str | None) -> Sub
     """Digests of what is measured."""
     data = {name: SplitDigest(sha256=split.sha256, n=split.n) for name, split in sorted(subject.splits.items())}
     baseline = getattr(subject.baseline, "sha256", None) if Need.BASELINE in subject.offers else None
-    return SubjectRecord(kind=kind, model_sha256=model_sha256, baseline_sha256=baseline, data=data)
+    untrained = getattr(subject, "architecture_sha256", None) if Need.ARCHITECTURE in subject.offers else None
+    return SubjectRecord(
+        kind=kind, model_sha256=model_sha256, baseline_sha256=baseline, architecture_sha256=untrained, data=data
+    )
 
 
 def key_of(job: Job, record: SubjectRecord, device: str) -> str:

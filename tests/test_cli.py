@@ -119,7 +119,7 @@ def test_two_fresh_runs_differ_in_time_and_memory_alone(run: Run, folder: Path) 
         for name in ("started", "seconds", "peak_memory_bytes"):
             result.pop(name)
     assert first == second
-    assert len(first) == 6
+    assert len(first) == 16
 
 
 def test_a_changed_target_is_judged_again_without_measuring(run: Run, folder: Path) -> None:
@@ -350,10 +350,10 @@ def test_killed_check_run_resumes(run: Run, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in done.glob("*/*.json")}
     assert run("verify", tmp_path).code == 0
     results = json.loads(run("check", "run", "--project", tmp_path, "--json").out)
-    assert len(results) == 7
+    assert len(results) == 17
     for path, content in before.items():
         assert path.read_bytes() == content
-    assert len(list(done.glob("*/*.json"))) == 7
+    assert len(list(done.glob("*/*.json"))) == 17
 
 
 def test_killed_answer_keeps_what_was_answered(run: Run, folder: Path) -> None:

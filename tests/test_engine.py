@@ -224,6 +224,15 @@ def test_the_record_names_the_baseline(make_check: Make) -> None:
     assert CheckRun.model_validate_json(canonical_json(found)) == found
 
 
+def test_the_record_names_what_build_makes(make_check: Make) -> None:
+    builds = (None, lambda: torch.nn.Linear(1, 2), lambda: torch.nn.Linear(1, 2), lambda: torch.nn.Linear(2, 2))
+    records = [subject_record(found, "torch", None) for found in (network(1.0, build=build) for build in builds)]
+    digests = [record.architecture_sha256 for record in records]
+    assert digests[0] is None
+    assert digests[1] == digests[2] != digests[3]
+    assert key_of(job(make_check()), records[1], "cpu") != key_of(job(make_check()), records[3], "cpu")
+
+
 def test_the_scope_of_parts_is_all_but_parameters_and_seed(
     loaded: tuple[Subject, SubjectRecord], make_check: Make
 ) -> None:

@@ -118,7 +118,8 @@ class PythonTexts(ast.NodeVisitor):
         for keyword in node.keywords:
             if keyword.arg not in SILENT_KEYWORDS and not (silent and isinstance(keyword.value, ast.Constant)):
                 self.visit(keyword.value)
-        self.visit(node.func)
+        if name != "split" or not isinstance(node.func.value, ast.Constant):  # a list of names, written as one text
+            self.visit(node.func)
         if isinstance(node.func, ast.Attribute) and node.func.attr == "__init__":
             self._message(node)
 

@@ -73,10 +73,10 @@ msgstr ""
 # --- texts that no call shows: words that reach `_` through variables, sentences of libraries ------------------------
 
 _OF_CHECKS = """
-absolute accuracy attribute brier class classification confidence difference ece eps f1 first group high judged kappa
-largest level low mae mean meaning metric n nats neuron nll none part positive precision predicted predictions r2 rate
-recall regression resolution reliability rmse rows scores second share smallest split status test train true truly
-uncertainty value
+absolute accuracy attribute bound brier class classification confidence difference ece eigenvalue eps f1 first group
+high judged kappa kind largest layer level low mae margin mean meaning metric n nats nc1 nc3 nc4 neuron nll none part
+positive precision predicted predictions r2 rank rate recall regression resolution reliability residual rmse rows scores
+second share smallest split status step test train true truly uncertainty value weights
 """
 ENUMERATIONS = (
     *(Assurance, Level, ParamType, ProvenanceStatus, QuestionType, ResidualRisk, Role, Status, Verdict),
@@ -110,7 +110,7 @@ WORDS: Mapping[str, Iterable[str]] = {
     ),
     "assessor/yamlfile.py": ("nothing", "a mapping", "a list", " (column {column})"),
     f"{CHECKS}/uncertainty/calibration.py": ("{interval}; {replicates} resamples",),
-    f"{CHECKS}/": [*_OF_CHECKS.split(), "Group"],
+    f"{CHECKS}/": [*_OF_CHECKS.split(), "Group", "NC1", "NC4"],
 }
 LIBRARIES: Mapping[str, Iterable[str]] = {
     "typer": (
@@ -242,10 +242,18 @@ def _mapping_texts() -> Iterator[tuple[str, str]]:
 
 def _snake_names(path: Path) -> Iterator[str]:
     """Names of metrics, rates and columns, which reports show with spaces."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        name = node.value if isinstance(node, ast.Constant) else None
+    tree = ast.parse(path.read_text("utf-8"))
+    compared = [child for node in ast.walk(tree) if _looks_up(node) for child in ast.walk(node)]
+    for node in ast.walk(tree):
+        name = node.value if isinstance(node, ast.Constant) and node not in compared else None
         if isinstance(name, str) and re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)+", name):
             yield name
+
+
+def _looks_up(node: ast.AST) -> bool:
+    """Whether strings below it are names in the code: of attributes, or what another name is compared with."""
+    called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+    return isinstance(node, ast.Compare) or called in {"getattr", "hasattr"}
 
 
 class Change(NamedTuple):

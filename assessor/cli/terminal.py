@@ -14,13 +14,10 @@ import typer
 from assessor.messages import SOURCE, _, language, retold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
 
+    from assessor.assessment import Step
     from assessor.project import Project
-
-    Step = Callable[[str, int, int], None]
 
 ProjectOption = Annotated[
     Path | None,
@@ -70,9 +67,10 @@ def progress() -> Iterator[Step]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(_("loading"), total=None)
 
-        def step(what: str, done: int, total: int) -> None:
-            bar.update(task, description=retold(what), completed=done, total=total)
-            if not console.is_terminal:
+        def step(what: str, done: int, total: int, part: str = "") -> None:
+            told = f"{retold(what)}: {retold(part)}" if part else retold(what)
+            bar.update(task, description=told, completed=done, total=total)
+            if not console.is_terminal and not part:
                 console.print(f"[{done}/{total}] {retold(what)}", markup=False)
 
         yield step

@@ -54,6 +54,7 @@ class SubjectRecord(Frozen):
     kind: str
     model_sha256: Sha256 | None
     baseline_sha256: Sha256 | None = None
+    architecture_sha256: Sha256 | None = None
     data: Mapping[str, SplitDigest]
 
 

@@ -60,14 +60,17 @@ class TorchSubject:
     @property
     def sha256(self) -> str:
         """Digest of architecture, parameters and buffers, and of how the outputs are taken."""
-        sha = hashlib.sha256(repr(self._module).encode())
-        if self._outputs != "logits":
-            sha.update(self._outputs.encode())
-        for name, value in sorted(self._module.state_dict().items()):
-            array = value.detach().cpu().contiguous()
-            sha.update(f"{name}{array.dtype}{tuple(array.shape)}".encode())
-            sha.update(array.reshape(-1).view(torch.uint8).numpy().data)
-        return sha.hexdigest()
+        return _digest(self._module, "" if self._outputs == "logits" else self._outputs)
+
+    @property
+    def architecture_sha256(self) -> str | None:
+        """Digest of an untrained module as it is built with a fixed seed; None where it cannot be built."""
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(0)
+            try:
+                return _digest(self.new_module())
+            except NotApplicable:
+                return None
 
     @property
     def offers(self) -> frozenset[Need]:
@@ -165,6 +168,15 @@ class TorchSubject:
         if lost.any():
             raise ValueError(f"the model gives NaN for {int(lost.sum())} of {len(found)} rows")
         return found
+
+
+def _digest(module: torch.nn.Module, more: str = "") -> str:
+    sha = hashlib.sha256(f"{module!r}{more}".encode())
+    for name, value in sorted(module.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        sha.update(f"{name}{array.dtype}{tuple(array.shape)}".encode())
+        sha.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def torch_subject(

@@ -49,7 +49,7 @@ HOW_BIASED = (
     "bias b that the model has on the design split; 95 % Fieller from a delete-a-group jackknife"
 )
 LEAST_ROWS = 40  # training rows whose error is compared with the bound: two a fold
-UNIT = "1 / squared unit of the parameter"
+UNIT = "per unit²"
 SAME = 1e-3  # rounding apart, an invertible layer keeps its input's information
 COARSE = 2.0  # steps of more standard errors than this are told
 COPIES = 0.1  # more rows than this that repeat another one exactly: the repeats are not independent

@@ -36,9 +36,10 @@ INFO = CheckInfo(
     version="2",
     title="Relative flatness of the loss",
     measures=(
-        "The trace of the loss's Hessian in the weights of a layer (the last linear one unless another is named), each "
-        "block weighted by the inner product of the neurons' weight vectors, so that rescaling the network does not "
-        "change it. Low means flat: small changes of the features change the loss little."
+        "How strongly the loss curves when the weights of a layer change (the last linear layer unless another is "
+        "named), measured against the size of these weights, so that rescaling the network does not change it: the "
+        "trace of the loss's Hessian, weighted by the inner products of the neurons' weights. Low means flat: small "
+        "changes of the features change the loss little."
     ),
     unit="nats",
     needs=frozenset({Need.TRAIN, Need.TEST, Need.GRADIENTS}),
