@@ -301,7 +301,8 @@ def _remarks(subject: Subject, land: Landscape, found: _Spectrum, params: Hessia
     ratio = float(-found.outer.values[-1] / found.outer.values[0]) if found.outer.values[0] > 0 else 0.0
     if 0 < ratio <= SADDLE:
         remarks.append(
-            f"The most negative eigenvalue is {ratio:.1%} of the largest in size: nearly a minimum of the loss."
+            f"The most negative eigenvalue is {ratio:.1%} of the largest in size: the loss hardly curves downwards, as "
+            "near a minimum."
         )
     return tuple(remarks)
 
