@@ -163,7 +163,10 @@ def test_untrained_model_is_doubtful_and_its_trained_twin_is_not():
     assert doubt.startswith("The most negative eigenvalue, -1.")
     assert "is not small beside the largest" in doubt
     assert run(subject(trained())).doubt is None
-    assert "% of the largest in size: the loss hardly curves downwards, as near a minimum." in run(subject(trained())).remarks[-1]
+    assert (
+        "% of the largest in size: the loss hardly curves downwards, as near a minimum."
+        in run(subject(trained())).remarks[-1]
+    )
 
 
 def test_rescaling_a_relu_network_changes_the_numbers_but_not_the_function():

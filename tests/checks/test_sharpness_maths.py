@@ -90,7 +90,8 @@ def test_at_a_minimum_it_is_half_the_top_eigenvalue():
     # There the gradient is 0, so the centre gives no direction; the random starts find the top eigenvector.
     land, h, _ = regression(at_minimum=True)
     found = worst(land, torch.ones_like(land.weights), 0.5, restarts=3, steps=50)
-    assert found.rise == pytest.approx(0.125 * float(torch.linalg.eigvalsh(h)[-1]), rel=1e-3)
+    exact = 0.125 * float(torch.linalg.eigvalsh(h)[-1])
+    assert 0.995 * exact <= found.rise <= exact * (1 + 1e-9)  # an ascent of 50 steps, from below
     assert found.broken == 0
 
 
