@@ -25,7 +25,8 @@ ALIKE = frozenset(
     {
         ".xlsx", "Aggregation", "Brier Score", "Data", "Dimension", "F1", "Index", "Interval", "Name", "Passphrase",
         "Status", "Text", "Version", "XML", "absolute", "brier", "container", "ece", "eps", "f1", "id", "index",
-        "kappa", "log loss", "mae", "n", "nats", "nll", "ok", "param", "r2", "recall", "rmse", "roc auc", "status",
+        "kappa", "log loss", "mae", "n", "NC1", "NC4", "nats", "nc1", "nc3", "nc4",
+        "nll", "ok", "param", "r2", "recall", "rmse", "roc auc", "status",
         "test", "text", "train", "{n} g CO2e", "{where} params.{name}: {fault}", "{where} replies.{name}: {fault}",
     }
 )  # fmt: skip

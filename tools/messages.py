@@ -111,6 +111,10 @@ WORDS: Mapping[str, Iterable[str]] = {
     "assessor/yamlfile.py": ("nothing", "a mapping", "a list", " (column {column})"),
     f"{CHECKS}/uncertainty/calibration.py": ("{interval}; {replicates} resamples",),
     f"{CHECKS}/": [*_OF_CHECKS.split(), "Group", "NC1", "NC4"],
+    f"{CHECKS}/generalization/sharpness.py": [
+        f"{name} adaptive"
+        for name in ("worst case sharpness", "first order sharpness", "average case sharpness", "pac bayes flatness")
+    ],
 }
 LIBRARIES: Mapping[str, Iterable[str]] = {
     "typer": (

@@ -34,13 +34,14 @@ _ALIKE = (
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
 )
 """Modules whose outputs are renumbered as their inputs are."""
-_NAMES = """
+_ALIKE_NAMES = frozenset(
+    """
     relu relu_ relu6 leaky_relu elu selu celu gelu silu mish softplus tanh tanh_ sigmoid sigmoid_ logsigmoid
     hardtanh hardswish hardsigmoid softsign dropout dropout2d contiguous flatten view reshape mean squeeze softmax
     log_softmax max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
     adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d boolean_dispatch
-"""
-_ALIKE_NAMES = frozenset(_NAMES.split())
+""".split()  # noqa: SIM905 - forty quoted names read worse
+)
 """Functions and methods of the same kind, by name; torch calls max pooling boolean_dispatch."""
 _JOINING = frozenset({"add", "add_", "iadd", "sub", "mul", "mul_", "imul"})
 """Functions and methods of two values whose units must be renumbered alike."""
