@@ -145,12 +145,15 @@ def measure_layer(
     inputs, labels = subject.tensors(split)
     try:
         last = Activations(subject.module, inputs)
-        if wanted in {None, last.name}:
-            return measure_last(subject.task, last, labels, way, split, label_smoothing, maximum=budget.maximum)
+        whole = wanted in {None, last.name} and last.gives_the_output()
     except NotApplicable as reason:
         if wanted is None:
             names = ", ".join(sites_of(subject, split)) if len(inputs) else ""
             raise NotApplicable(f"{reason}; or name another layer: {names}" if names else str(reason)) from reason
+        whole = False
+    if whole:
+        return measure_last(subject.task, last, labels, way, split, label_smoothing, maximum=budget.maximum)
+    assert wanted is not None
     site = choose_site(sites_of(subject, split), wanted)
     return measure_site(site, problem_of(subject, split, label_smoothing), way, budget)
 
@@ -174,10 +177,7 @@ def measure_last(
     seen = _First.look(activations, split, labels, loss, label_smoothing)
     scale = None if seen.constant == activations.weight.shape[1] else seen.scale
     if scale is None and way == "neuron":
-        raise NotApplicable(
-            f"every feature of layer '{activations.name}' is constant over these {activations.n} rows, so that none "
-            "can be normalised; give more rows, or set normalise: none"
-        )
+        raise NotApplicable(_constant(activations.name, activations.n))
     ways = {"none": _Way(activations, None), "neuron": _Way(activations, scale)}
     chosen, other = ways[way], "none" if way == "neuron" else "neuron"
     names = [way] if other == "neuron" and scale is None else [way, other]
@@ -212,6 +212,13 @@ def measure_last(
     )
 
 
+def _constant(name: str, rows: int) -> str:
+    return (
+        f"every feature of layer '{name}' is constant over these {rows} rows, so that none can be normalised; "
+        "give more rows, or set normalise: none"
+    )
+
+
 def measure_site(site: Site, problem: Problem, way: Way, budget: Budget) -> LayerFlatness:
     """Any layer, by the curvature of the loss in its output.
 
@@ -219,6 +226,8 @@ def measure_site(site: Site, problem: Problem, way: Way, budget: Budget) -> Laye
         NotApplicable: The loss or its curvature is not finite on some row.
     """
     scale = layer_scale(site, problem) if way == "neuron" else None
+    if scale is not None and not scale.any():
+        raise NotApplicable(_constant(site.name, len(problem.labels)))
     found = layer_curvature(site, problem, scale=scale, budget=budget)
     kappa = found.kappa.cpu().numpy()
     if bad := int((~np.isfinite(kappa)).sum()):

@@ -19,6 +19,7 @@ from assessor.contract import NotApplicable
 
 BATCH = 4096  # rows a forward pass at most; bounds memory, changes no number
 _ENTRIES = 2**26  # entries of features and logits that a forward pass may give at once
+_FEW = 8  # rows that are run to look at what the module does
 _KEPT = 2**28  # bytes of activations kept between passes; beyond that the model runs again
 
 _UNSTEADY = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._BatchNorm)
@@ -117,6 +118,18 @@ class Activations:
     def whole(self) -> bool:
         """Whether all rows were kept, so that another pass does not run the model."""
         return sum(len(phi) for phi, _ in self._kept) == self.n
+
+    def gives_the_output(self) -> bool:
+        """True, once the first rows have shown it.
+
+        Raises:
+            NotApplicable: The module's output is not the layer's; the message says so.
+        """
+        with torch.no_grad():
+            (_, z), out = _recorded(self._module, self.layer, self._inputs[:_FEW])
+        if not bool((out.reshape(z.shape) == z).all() | ~torch.isfinite(z).all()):
+            raise NotApplicable(_not_the_output(self.name))
+        return True
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Chunk by chunk.
@@ -263,7 +276,7 @@ def refuse_unsteady(module: torch.nn.Module, inputs: torch.Tensor) -> None:
                 f"layer '{name}' ({type(part).__name__}) is in train mode although the model was put into eval mode; "
                 "a module that overrides train() cannot be measured"
             )
-    one, two = (module(inputs[:8]) for _ in range(2))
+    one, two = (module(inputs[:_FEW]) for _ in range(2))
     if isinstance(one, torch.Tensor) and not torch.allclose(one.float(), two.float(), rtol=1e-2, equal_nan=True):
         raise NotApplicable(
             "the model gives different outputs for the same inputs, as active dropout does: it cannot be measured"

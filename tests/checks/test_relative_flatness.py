@@ -230,8 +230,9 @@ def test_weight_decay_is_added_and_said():
 
 
 def test_one_row_cannot_be_normalised_and_says_so():
-    with pytest.raises(NotApplicable, match=r"constant over these 1 rows.*set normalise: none"):
-        run(subject(trained(), n=1))
+    for layer in (None, "2", "0"):
+        with pytest.raises(NotApplicable, match=r"constant over these 1 rows.*set normalise: none"):
+            run(subject(trained(), n=1), layer=layer)
 
 
 def test_one_row_has_a_value_and_no_interval():

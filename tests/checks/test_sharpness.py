@@ -19,7 +19,7 @@ from assessor_checks.generalization.sharpness import CHECK, SharpnessParams
 matplotlib.use("Agg")
 CLASSES = ("a", "b", "c")
 KINDS = ("worst_case_sharpness", "first_order_sharpness", "average_case_sharpness", "pac_bayes_flatness")
-QUICK = {"steps": 5, "restarts": 2, "draws": 4}
+QUICK = {"steps": 5, "restarts": 2, "draws": 3}
 
 
 @pytest.fixture(autouse=True, scope="module")
