@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from assessor.cli import main
+from assessor.cli import main, terminal
 
 CHECK = "generalization.flatness_calibration"
 CONFIGURATION = f"""\
@@ -120,7 +120,7 @@ def test_table_remarks_and_sentence_and_nothing_is_trained_twice(run: Run, folde
     assert f"\n{CHECK}  measured  predicted_gap" in first.out
     assert "- 8 of 8 reference models reached a training loss of 0.1 within 200 passes" in first.out
     assert f"[0/1] {CHECK}: training reference model" not in first.err
-    assert f"[3/8] {CHECK}: training reference model" in first.err
+    assert f"[0/1] {CHECK}\n" in first.err
     again = run("calibrate", "--project", folder)
     assert again.out == first.out
     assert "training reference model" not in again.err
@@ -180,3 +180,18 @@ def test_a_folder_without_a_target(run: Run, folder: Path) -> None:
     done = run("calibrate", "--project", folder)
     assert done.code == 2
     assert "no target: say what is to be measured" in done.err
+
+
+def test_parts_are_told_now_and_then_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seconds, expected in ((1000.0, 1), (0.0, 3)):
+        monkeypatch.setattr(terminal, "QUIET_SECONDS", seconds)
+        with terminal.progress() as step:
+            step("a.check", 0, 1)
+            step("a.check", 1, 9, part="training")
+            step("a.check", 2, 9, part="training")
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == expected
+        assert told[0] == "[0/1] a.check"
+    assert told[2] == "[2/9] a.check: training"

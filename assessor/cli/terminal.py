@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ ProjectOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 PIPE_WIDTH = 200  # columns of a table that goes to a file or another program
+QUIET_SECONDS = 10.0  # between lines about the parts of a check where there is no terminal to draw on
 
 STATUS_STYLE = {
     "pass": "green",
@@ -66,11 +68,14 @@ def progress() -> Iterator[Step]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(_("loading"), total=None)
+        said = time.monotonic()
 
         def step(what: str, done: int, total: int, part: str = "") -> None:
+            nonlocal said
             told = f"{retold(what)}: {retold(part)}" if part else retold(what)
             bar.update(task, description=told, completed=done, total=total)
-            if not console.is_terminal and not part:
+            if not console.is_terminal and (not part or time.monotonic() - said >= QUIET_SECONDS):
+                said = time.monotonic()
                 console.print(f"[{done}/{total}] {retold(what)}", markup=False)
 
         yield step
