@@ -76,7 +76,7 @@ def progress() -> Iterator[Step]:
             bar.update(task, description=told, completed=done, total=total)
             if not console.is_terminal and (not part or time.monotonic() - said >= QUIET_SECONDS):
                 said = time.monotonic()
-                console.print(f"[{done}/{total}] {retold(what)}", markup=False)
+                console.print(f"[{done}/{total}] {told}", markup=False)
 
         yield step
 
