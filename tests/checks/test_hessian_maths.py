@@ -173,6 +173,9 @@ def test_common_layers(name):
     exact, found = slow(land), whole(land)
     assert gap(found, exact) < 1e-12
     assert gap(found, found.mT) < 1e-12
+    step = 1e-6 * normal(land.parameters)  # gradients need no second derivative, so this catches wrong formulas
+    difference = land.gradient(land.weights + step)[1] - land.gradient(land.weights - step)[1]
+    assert gap(2 * found @ step, difference) < 1e-6
 
 
 def test_linear_regression_by_hand():
