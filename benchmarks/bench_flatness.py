@@ -1,6 +1,7 @@
 """Relative flatness: closed form, whole check, hidden layers, large heads and long streams, each beside its peer.
 
-All in one process, in turn, CPU or CUDA as found; prints medians and ratios. Run: python benchmarks/bench_flatness.py
+All in one process, in turn, CPU or CUDA as found; prints medians and ratios. On a CPU one thread and its own time
+count, so that other work on the machine does not. Run: python benchmarks/bench_flatness.py
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ Work = Callable[[], object]
 
 
 def seconds(work: Work) -> float:
-    """Wall time of one call, the device's queue drained."""
-    start = time.perf_counter()
+    """Processor time of one call; on a GPU wall time, its queue drained."""
+    clock = time.perf_counter if DEVICE == "cuda" else time.process_time
+    start = clock()
     work()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def in_turn(works: dict[str, Work], repeats: int = REPEATS) -> dict[str, float]:
@@ -252,6 +254,7 @@ def _memory() -> int:
 
 def main() -> None:
     """Print all tables."""
+    torch.set_num_threads(1)
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"torch {torch.__version__}, {DEVICE}, {name}; medians of runs in turn")
     long_stream()

@@ -28,6 +28,8 @@ from assessor_checks._spectrum import Chunks, chunk_rows_for, top_eigenvalues
 _PAIRWISE = 256  # classes up to which all pairwise distances cost less than one product with W
 _WEIGHTS = 2**25  # entries of W held in a wider dtype at once
 
+Diagonal = Callable[[], torch.Tensor]
+Spread = Callable[[torch.Tensor], tuple[torch.Tensor, Diagonal]]
 PerSample = Callable[[torch.Tensor, torch.Tensor], "Traces"]
 
 
@@ -76,10 +78,17 @@ def in_chunks(features: torch.Tensor, logits: torch.Tensor, chunk_rows: int | No
 
 
 class Traces(NamedTuple):
-    """(rows, k) float64 kappa_i and ||phi_i||^2 by each of k scalings of the features."""
+    """What one look at some rows gives.
+
+    Attributes:
+        values: (rows, k) float64 kappa_i by each of k scalings of the features.
+        norms: (rows, k) float64 ||phi_i||^2.
+        diagonal: Gives the (rows, d) float64 diagonal of Hz, when asked.
+    """
 
     values: torch.Tensor
     norms: torch.Tensor
+    diagonal: Callable[[], torch.Tensor]
 
 
 def trace_function(
@@ -121,25 +130,30 @@ def trace_function(
 
     def traces(phi: torch.Tensor, z: torch.Tensor) -> Traces:
         norms = phi.double().square() @ inverse
-        return Traces(norms * spread(z), norms)
+        values, diagonal = spread(z)
+        return Traces(norms * values, norms, diagonal)
 
     return traces
 
 
-def _spread(loss: Loss, weights: list[torch.Tensor], accumulate: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Function logits (rows, d) -> (rows, k) float64 Tr(W^T Hz W) for each of k weights."""
+def _spread(loss: Loss, weights: list[torch.Tensor], accumulate: torch.dtype) -> Spread:
+    """Function logits (rows, d) -> (rows, k) float64 Tr(W^T Hz W) for each of k weights, and the diagonal of Hz."""
     if loss is Loss.SOFTMAX:
         variances = [_variance(weight, accumulate) for weight in weights]
 
-        def spread(z: torch.Tensor) -> torch.Tensor:
+        def softmax(z: torch.Tensor) -> tuple[torch.Tensor, Diagonal]:
             p = z.to(accumulate).softmax(dim=1)
-            return torch.stack([variance(p) for variance in variances], dim=1).double()
+            values = torch.stack([variance(p) for variance in variances], dim=1).double()
+            return values, lambda: _softmax_diagonal(p.double())
 
-        return spread
+        return softmax
     squares = torch.stack([weight.double().square().sum() for weight in weights])
-    if loss is Loss.SIGMOID:
-        return lambda z: _sigmoid_curvature(z) * squares
-    return lambda _: squares
+    curvature = _curvature_of(loss)
+
+    def other(z: torch.Tensor) -> tuple[torch.Tensor, Diagonal]:
+        return curvature(z[:, :1]) * squares, lambda: curvature(z)
+
+    return other
 
 
 def _variance(weight: torch.Tensor, accumulate: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -185,16 +199,11 @@ def neuron_traces(loss: Loss, chunks: Chunks, weight: torch.Tensor) -> torch.Ten
     Returns:
         In the loss's unit.
     """
-    total, n = torch.zeros(len(weight), dtype=torch.float64, device=weight.device), 0
+    total, n, curvature = torch.zeros(len(weight), dtype=torch.float64, device=weight.device), 0, _curvature_of(loss)
     for phi, z in chunks:
-        total += diagonal_sums(loss, z, phi.double().square().sum(dim=1))
+        total += curvature(z).mT @ phi.double().square().sum(dim=1)
         n += len(phi)
     return total / n * weight.double().square().sum(dim=1)
-
-
-def diagonal_sums(loss: Loss, logits: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
-    """(d,) float64 sum_i (Hz_i)_ss ||phi_i||^2 over some rows, from logits (rows, d) and squared norms (rows,)."""
-    return _curvature_of(loss)(logits).mT @ norms
 
 
 def max_flatness(loss: Loss, chunks: Chunks, weight: torch.Tensor) -> MaxFlatness:
@@ -328,15 +337,15 @@ def _variance_centred(
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Function p (rows, d) -> sum_s p_s ||w_s - w_c||^2 - ||sum_s p_s (w_s - w_c)||^2, c the most probable class.
 
-    The weights' common mean is taken out first: it changes nothing and would only cost digits.
+    The weights' common mean is taken out first: it changes nothing and would only cost digits. Of a head that is too
+    large to be copied it is left in.
     """
-    mean = torch.stack([block.double().sum(dim=0) for block in _blocks(weight)]).sum(dim=0) / len(weight)
-    mean = mean.to(accumulate)
     small = weight.numel() <= _WEIGHTS
+    mean = weight.double().mean(dim=0).to(accumulate) if small else weight.new_zeros(weight.shape[1]).to(accumulate)
     whole = [weight.to(accumulate) - mean] if small else None
 
     def centred() -> Iterator[torch.Tensor]:
-        yield from whole or (block.to(accumulate) - mean for block in _blocks(weight))
+        yield from whole or (block.to(accumulate) for block in _blocks(weight))
 
     squares = torch.cat([block.square().sum(dim=1) for block in centred()])
 
@@ -371,7 +380,10 @@ def _curvature_of(loss: Loss) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def _softmax_curvature(logits: torch.Tensor) -> torch.Tensor:
     """Float64 p (1 - p); 1 - p of the most probable class is the sum of the others, which does not cancel."""
-    p = logits.double().softmax(dim=1)
+    return _softmax_diagonal(logits.double().softmax(dim=1))
+
+
+def _softmax_diagonal(p: torch.Tensor) -> torch.Tensor:
     top = p.argmax(dim=1, keepdim=True)
     rest = p.scatter(1, top, 0.0).sum(dim=1, keepdim=True)
     return p * (1 - p).scatter(1, top, rest)
