@@ -1,6 +1,6 @@
 """Measures from the literature that are meant to tell of the generalization gap, of one network on its training rows.
 
-Oriented so that more should mean a larger gap. Where the checks have settings (radii, noise), these are their defaults.
+Oriented so that more should mean a larger gap. Radii and noise are the defaults of the checks, steps and draws fewer.
 """
 
 from __future__ import annotations

@@ -143,15 +143,16 @@ def measure_layer(
         NotApplicable: There is no such layer, or it cannot be measured; the message says why.
     """
     inputs, labels = subject.tensors(split)
+    last: Activations | None = None
     try:
-        last = Activations(subject.module, inputs)
-        whole = wanted in {None, last.name} and last.gives_the_output()
+        found = Activations(subject.module, inputs)
+        if wanted in {None, found.name} and found.gives_the_output():
+            last = found
     except NotApplicable as reason:
         if wanted is None:
             names = ", ".join(sites_of(subject, split)) if len(inputs) else ""
             raise NotApplicable(f"{reason}; or name another layer: {names}" if names else str(reason)) from reason
-        whole = False
-    if whole:
+    if last is not None:
         return measure_last(subject.task, last, labels, way, split, label_smoothing, maximum=budget.maximum)
     assert wanted is not None
     site = choose_site(sites_of(subject, split), wanted)
