@@ -44,7 +44,7 @@ check: $(READY)
 bench: $(READY)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-# One is known to fail; studies/README.md says why.
+# Two are known to fail; studies/README.md says why.
 STUDIES := reparameterization uncanny_valley layer_wise_barriers fam grokking flatness_and_gap
 studies: $(READY)
 	@failed=""; \

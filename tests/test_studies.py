@@ -152,7 +152,7 @@ def test_sam_descends_along_the_gradient_at_the_worst_point():
 def test_a_network_that_is_kept_sharp_has_a_loss_that_rises_as_it_grows_flat():
     torch.manual_seed(0)
     net, data = grokking.Sums(), grokking.divided(0)
-    plain, sharp = (grokking.loss_of(way, net, data)().item() for way in ("plain", "kept sharp"))
+    plain, sharp = (grokking.loss_of(way, net, data)().item() for way in (grokking.MAIN, "kept sharp"))
     kappa = grokking.recorded(net, data)[3]
     assert kappa < grokking.SHARP
     assert sharp - plain > 0
