@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TESTS := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 DEMO ?= demo
 
-.PHONY: demo test check bench studies messages fix clean packages
+.PHONY: demo test check fuzz bench studies messages fix clean packages
 
 packages:
 	@missing=""; \
@@ -32,14 +33,18 @@ demo: $(READY)
 	@$(BIN)/assessor demo $(DEMO)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/python -m pytest
+	$(TESTS)
+
+# New random examples for the property tests, instead of the fixed ones.
+fuzz: $(READY)
+	$(TESTS) --hypothesis-profile default -m "not slow"
 
 bench: $(READY)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -69,8 +69,8 @@ def test_worst_case_of_a_quadratic(seed, radius, adaptive):
     land, h, g = regression(seed=seed)
     scale = land.weights.abs() if adaptive else torch.ones_like(land.weights)
     exact = trust_region((scale[:, None] * h * scale).numpy(), (scale * g).numpy(), radius)
-    found = worst(land, scale, radius)
-    assert 0.999 * exact <= found.rise <= exact * (1 + 1e-9)
+    found = worst(land, scale, radius, steps=120)  # slow where two eigenvalues are close
+    assert 0.9999 * exact <= found.rise <= exact * (1 + 1e-9)
     assert float((found.point / scale).norm()) <= radius * (1 + 1e-9)
     assert float(land.losses(land.weights + found.point).mean() - land.losses(land.weights).mean()) == pytest.approx(
         found.rise, rel=1e-9
