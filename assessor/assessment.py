@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property, partial
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from assessor import __version__, ledger
 from assessor.applicability import Scope
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.contract import Check, lending
+from assessor.contract import Check, Subject, lending
 from assessor.criteria import followed_catalog
 from assessor.engine import Job, is_same, key_of, rejudge, run_job, scope_of, subject_record
 from assessor.errors import UsageError
@@ -32,6 +32,7 @@ from assessor.model import (
     Known,
     OverallState,
     Status,
+    SubjectRecord,
     TargetSpec,
 )
 from assessor.project import Project, now
@@ -184,6 +185,7 @@ def measure(
     device: str | None = None,
     seed: int | None = None,
     fresh: bool = False,
+    trust: bool = False,
     step: Step = _silent,
 ) -> list[CheckRun]:
     """Run checks and keep each result as soon as it is there.
@@ -194,6 +196,7 @@ def measure(
         device: Overrides target.device.
         seed: Overrides target.seed.
         fresh: Measure again what is already measured.
+        trust: Load the model even where a check of its files says that it should not be.
         step: Told how far it is.
 
     Returns:
@@ -213,35 +216,70 @@ def measure(
     ]
     chosen_seed = configuration.target.seed if seed is None else seed
     jobs = [_job(check, project, configuration, catalog, chosen_seed) for check in wanted]
-    return _run_jobs(jobs, project, configuration.target, device=device, fresh=fresh, step=step)
+    return _Measurement(project, configuration.target, device, fresh, trust, step).run(jobs)
 
 
-def _run_jobs(
-    jobs: list[Job], project: Project, target: TargetSpec, *, device: str | None, fresh: bool, step: Step
-) -> list[CheckRun]:
-    from assessor.subjects import importable, load_subject
+@dataclass(frozen=True)
+class _Measurement:
+    """One call of `measure`."""
 
-    step("loading model and data", 0, len(jobs))
-    subject, kind, model_sha256 = load_subject(target, project.folder.resolve(), device=device)
-    record = subject_record(subject, kind, model_sha256)
-    stored = project.runs()
-    runs = []
-    for position, job in enumerate(jobs):
-        step(job.check.id, position, len(jobs))
-        run = stored.get(job.check.id)
-        kept = run is not None and run.key == key_of(job, record, subject.device) and run.outcome.status != Status.ERROR
-        if run is None or not kept or fresh:
-            folder, scope = project.folder / ".assessor" / "kept", scope_of(job, record, subject.device)
-            lent = lent_by(folder, scope, partial(_told_part, step, job.check.id), fresh=fresh)
-            with importable(project.folder.resolve()), lending(lent):  # a model may import when it is called
-                run = run_job(job, subject, record)
-            project.save_run(run)
-        elif not is_same(run, job):
-            run = rejudge(run, job)
-            project.save_run(run)
-        runs.append(run)
-    step("done", len(jobs), len(jobs))
-    return runs
+    project: Project
+    target: TargetSpec
+    device: str | None
+    fresh: bool
+    trust: bool
+    step: Step
+
+    def run(self, jobs: list[Job]) -> list[CheckRun]:
+        """First what needs no more than files; the model is loaded after that, and only when it is needed."""
+        from assessor.subjects import BEFORE_LOADING, load_files, load_subject
+
+        folder = self.project.folder.resolve()
+        runs: dict[str, CheckRun] = {}
+        first = [job for job in jobs if job.check.info.needs and job.check.info.needs <= BEFORE_LOADING]
+        if first:
+            files = load_files(self.target, folder)
+            runs |= self._of(files, subject_record(files, "files", None), first, 0, len(jobs))
+            self._refuse_danger(runs.values())
+        if rest := [job for job in jobs if job not in first]:
+            self.step("loading model and data", len(first), len(jobs))
+            subject, kind, model_sha256 = load_subject(self.target, folder, device=self.device)
+            runs |= self._of(subject, subject_record(subject, kind, model_sha256), rest, len(first), len(jobs))
+        self.step("done", len(jobs), len(jobs))
+        return [runs[job.check.id] for job in jobs]
+
+    def _refuse_danger(self, runs: Iterable[CheckRun]) -> None:
+        for run in runs:
+            if run.danger and not self.trust:
+                raise UsageError(
+                    f"{run.check}: {run.danger} The model was not loaded and nothing else was measured. Look into its "
+                    "files; to load it all the same, add --trust"
+                )
+
+    def _of(
+        self, subject: Subject, record: SubjectRecord, jobs: list[Job], done: int, total: int
+    ) -> dict[str, CheckRun]:
+        stored, runs = self.project.runs(), {}
+        for position, job in enumerate(jobs, start=done):
+            self.step(job.check.id, position, total)
+            run = stored.get(job.check.id)
+            same = run is not None and run.key == key_of(job, record, subject.device)
+            if run is None or not same or run.outcome.status is Status.ERROR or self.fresh:
+                run = self._measured(job, subject, record)
+                self.project.save_run(run)
+            elif not is_same(run, job):
+                run = rejudge(run, job)
+                self.project.save_run(run)
+            runs[job.check.id] = run
+        return runs
+
+    def _measured(self, job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
+        from assessor.subjects import importable
+
+        folder, scope = self.project.folder / ".assessor" / "kept", scope_of(job, record, subject.device)
+        lent = lent_by(folder, scope, partial(_told_part, self.step, job.check.id), fresh=self.fresh)
+        with importable(self.project.folder.resolve()), lending(lent):  # a model may import when it is called
+            return run_job(job, subject, record)
 
 
 def _told_part(step: Step, check: str, what: str, done: int, total: int) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -53,6 +54,12 @@ class Need(StrEnum):
     BASELINE = "baseline"
     DESIGN = "design"
     ARCHITECTURE = "architecture"
+    REFIT = "refit"
+    OOD = "ood"
+    PRODUCTION = "production"
+    FILES = "files"
+    DEPENDENCIES = "dependencies"
+    RELOAD = "reload"
 
 
 class Better(StrEnum):
@@ -154,6 +161,7 @@ class Result(Frozen):
         tables: Findings by group, class or layer.
         remarks: Facts of this run a reader must know (groups too small, columns held fixed).
         doubt: Why these numbers must not be judged, or None; turns any verdict inconclusive.
+        danger: Why the model should not be loaded, or None; only from checks of its files, which run before that.
     """
 
     metrics: tuple[Metric, ...] = Field(min_length=1)
@@ -161,6 +169,7 @@ class Result(Frozen):
     tables: tuple[Table, ...] = ()
     remarks: tuple[str, ...] = ()
     doubt: str | None = None
+    danger: str | None = None
 
     @model_validator(mode="after")
     def _names(self) -> Result:
@@ -188,9 +197,10 @@ class Split:
     """One part of the data, rows in the order they were loaded.
 
     Attributes:
-        name: "train", "test" or "design".
-        labels: (n,) int64 index into `Subject.classes`, or float64 for regression; for "design" always float64, the
-            value of the design parameter at which the row was taken.
+        name: "train", "test", "design", "ood" or "production".
+        labels: (n,) int64 index into `Subject.classes`, or float64 for regression. For "design" always float64, the
+            value of the design parameter at which the row was taken; for "ood" and "production" float64 NaN where no
+            labels are known.
         sha256: Digest of features, labels and attributes.
         features: (n, ...) as the model takes them; None for a table of predictions.
         feature_names: Column names of a table of features, else empty.
@@ -208,6 +218,33 @@ class Split:
     def n(self) -> int:
         """Number of rows."""
         return len(self.labels)
+
+
+Scores = Callable[["np.ndarray"], "np.ndarray"]
+"""Features (n, ...) to (n, C) float64 class probabilities, or (n,) float64 predicted values for regression."""
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a subject comes from.
+
+    Attributes:
+        files: Files that hold the model, by the name in assessor.yaml (target.model.files).
+        dependencies: Contents of the files that list its packages, by name (target.dependencies).
+        revision: Commit of the repository that the assessment folder is in; None without one.
+        modified: Whether files that git knows there were changed since; None without a commit.
+        reload: Loads model and data once more, from scratch.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    dependencies: Mapping[str, str] = field(default_factory=dict)
+    revision: str | None = None
+    modified: bool | None = None
+    reload: Callable[[], Subject] | None = None
+
+
+UNKNOWN = Origin()
+"""Of a subject that was made in a notebook or a test."""
 
 
 class Subject(Protocol):
@@ -233,7 +270,15 @@ class Subject(Protocol):
 
     @property
     def splits(self) -> Mapping[str, Split]:
-        """The data by name: always "test", perhaps "train" and "design" (repeated inputs at known parameters)."""
+        """The data by name: always "test", perhaps "train", "design", "ood" and "production".
+
+        Design: repeated inputs at known parameters; ood: from outside the field of use; production: met in use.
+        """
+        ...
+
+    @property
+    def origin(self) -> Origin:
+        """Where it comes from."""
         ...
 
     @property
@@ -258,6 +303,30 @@ class Subject(Protocol):
 
         Raises:
             NotApplicable: The model itself is not at hand.
+        """
+        ...
+
+    def query_scores(self, features: np.ndarray) -> np.ndarray:
+        """Scores, as `scores` gives them, for new inputs (n, ...); rows the model gives no finite output for are NaN.
+
+        Raises:
+            NotApplicable: The model itself is not at hand, or gives only hard predictions.
+        """
+        ...
+
+    def refit(self, rows: np.ndarray, seed: int, labels: np.ndarray | None = None) -> Scores:
+        """Train the same kind of model anew on some rows of the train split.
+
+        Args:
+            rows: (k,) positions in the train split.
+            seed: Of all randomness of the training.
+            labels: (k,) other labels for these rows, as `Split.labels` has them; None for their own.
+
+        Returns:
+            The new model's scores for new inputs.
+
+        Raises:
+            NotApplicable: Nobody said how it is trained.
         """
         ...
 
@@ -361,6 +430,58 @@ def kept(key: JsonValue, compute: Callable[[], JsonValue]) -> JsonValue:
         if lent:
             lent.keep(key, found)
     return found
+
+
+_remarks: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[list[str]]:
+    """Collect what is remarked meanwhile; engines call it, checks do not."""
+    remarks: list[str] = []
+    token = _remarks.set(remarks)
+    try:
+        yield remarks
+    finally:
+        _remarks.reset(token)
+
+
+def remark(text: str) -> None:
+    """Say something of this run that a reader of its result must know, from deep inside a measurement."""
+    found = _remarks.get()
+    if found is not None and text not in found:
+        found.append(text)
+
+
+def in_batches(function: Callable[..., torch.Tensor], *tensors: torch.Tensor, size: int) -> torch.Tensor:
+    """`function` on batches of rows, concatenated; where the device runs out of memory, on batches half as large.
+
+    Args:
+        function: Takes one batch of each tensor, gives one row a row.
+        tensors: (n, ...) each, n at least 1.
+        size: Rows a batch to begin with.
+
+    Returns:
+        (n, ...) what the batches gave.
+
+    Raises:
+        OutOfMemoryError: A single row is too much for the device.
+    """
+    import torch
+
+    n, start, parts = len(tensors[0]), 0, []
+    while start < n:
+        try:
+            parts.append(function(*(tensor[start : start + size] for tensor in tensors)))
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size = (size + 1) // 2
+            torch.cuda.empty_cache()
+            remark(f"The device ran out of memory; the model was run on batches of {size} rows instead.")
+        else:
+            start += size
+    return torch.cat(parts)
 
 
 class CheckInfo(Frozen):

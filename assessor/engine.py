@@ -24,7 +24,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.contract import Check, Need, NotApplicable, Params, Result, Subject
+from assessor.contract import Check, Need, NotApplicable, Params, Result, Subject, collecting
 from assessor.messages import SOURCE, speaking
 from assessor.model import (
     CheckRun,
@@ -50,6 +50,12 @@ REASONS: Mapping[Need, str] = {
     Need.BASELINE: "a model to compare with (target.baseline)",
     Need.DESIGN: "repeated inputs at known values of a parameter (target.data.design)",
     Need.ARCHITECTURE: "a way to build the untrained model (target.model.build)",
+    Need.REFIT: "training data and a way to train the model anew (target.model.train)",
+    Need.OOD: "rows from outside the field of use (target.data.ood)",
+    Need.PRODUCTION: "rows met in use (target.data.production)",
+    Need.FILES: "the files that hold the model (target.model.files)",
+    Need.DEPENDENCIES: "the files that list its packages (target.dependencies)",
+    Need.RELOAD: "a way to load it once more (target.model.load)",
 }
 
 
@@ -78,8 +84,19 @@ def subject_record(subject: Subject, kind: str, model_sha256: str | None) -> Sub
     baseline = getattr(subject.baseline, "sha256", None) if Need.BASELINE in subject.offers else None
     untrained = getattr(subject, "architecture_sha256", None) if Need.ARCHITECTURE in subject.offers else None
     return SubjectRecord(
-        kind=kind, model_sha256=model_sha256, baseline_sha256=baseline, architecture_sha256=untrained, data=data
+        kind=kind,
+        model_sha256=model_sha256,
+        baseline_sha256=baseline,
+        architecture_sha256=untrained,
+        files={name: _file_digest(path) for name, path in sorted(subject.origin.files.items())},
+        dependencies={name: sha256_hex(text.encode()) for name, text in sorted(subject.origin.dependencies.items())},
+        data=data,
     )
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def key_of(job: Job, record: SubjectRecord, device: str) -> str:
@@ -117,8 +134,9 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
         refusal = _refusal(job.check, subject)
         if refusal:
             raise NotApplicable(refusal)
-        with fixed_randomness(job.seed):
+        with fixed_randomness(job.seed), collecting() as remarks:
             result = _measured(job.check.measure(subject, job.params, job.seed))
+        result = result.model_copy(update={"remarks": (*result.remarks, *remarks)})
         with speaking(SOURCE):
             outcome = judge(result, job.target)
     except NotApplicable as reason:

@@ -13,7 +13,18 @@ import pytest
 import torch
 
 from assessor.canonical import canonical_json
-from assessor.contract import Check, Need, NotApplicable, Result, Split, Subject, Task
+from assessor.contract import (
+    Check,
+    Need,
+    NotApplicable,
+    Result,
+    Split,
+    Subject,
+    Task,
+    collecting,
+    in_batches,
+    remark,
+)
 from assessor.engine import REASONS, Job, fixed_randomness, is_same, key_of, rejudge, run_job, scope_of, subject_record
 from assessor.model import CheckRun, JudgedTarget, Status, SubjectRecord
 from assessor.subjects import load_subject
@@ -96,6 +107,38 @@ def test_whatever_goes_wrong_is_an_outcome(run: Make, measure: Callable[..., Any
     assert found.outcome.sentence.startswith(sentence)
     assert (found.metrics, found.target) == ((), TARGET)
     json.loads(canonical_json(found))
+
+
+def test_what_is_remarked_deep_inside_is_said_once_after_the_other_remarks(run: Make, make_check: Make) -> None:
+    def measure(subject: Subject, params: Any, seed: int) -> Result:
+        remark("b")
+        remark("b")
+        return make_check().measure(subject, params, seed).model_copy(update={"remarks": ("a",)})
+
+    assert run(measure).remarks == ("a", "b")
+    remark("nobody listens")
+    assert run(measure).remarks == ("a", "b")
+
+
+def test_batches_are_halved_where_memory_ends() -> None:
+    sizes = []
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        if len(x) > 3:
+            raise torch.OutOfMemoryError("too much")
+        return 2 * x
+
+    with collecting() as remarks:
+        assert in_batches(double, torch.arange(7), size=10).tolist() == [0, 2, 4, 6, 8, 10, 12]
+    assert sizes == [7, 5, 3, 3, 1]
+    assert remarks[-1] == "The device ran out of memory; the model was run on batches of 3 rows instead."
+
+    def never(x: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("too much")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        in_batches(never, torch.arange(7), size=10)
 
 
 def test_an_interruption_is_no_outcome(run: Make) -> None:

@@ -51,7 +51,7 @@ def model(): return LogisticRegression().fit(X, names[y])
 def test(): return X, names[y]
 """
 )
-ALL = frozenset(Need) - {Need.BASELINE, Need.DESIGN, Need.ARCHITECTURE}
+ALL = frozenset({Need.TEST, Need.TRAIN, Need.PROBABILITIES, Need.SENSITIVE, Need.QUERY, Need.GRADIENTS, Need.RELOAD})
 
 
 class Loader:
@@ -164,7 +164,7 @@ def test_two_folders_with_the_same_modules(tmp_path: Path) -> None:
         ("def test(): return X, y[:5]", "X has 12 rows, y has 5"),
         ("def test(): return X[:0], y[:0]", "no rows"),
         ("def test(): return 3.0, y", "X is a float, wanted an array or a tensor with one row a sample"),
-        ("def test(): return X, y, pd.DataFrame({'sex': [1]})", "attributes have 1 rows, y has 12"),
+        ("def test(): return X, y, pd.DataFrame({'sex': [1]})", "attributes have 1 rows, X has 12"),
         ("def test(): return X, y + 5", "label: 12 labels are none of the classes ['0', '1'] (first: row 0, '6')"),
         ("def test(): return X, y - 1", "label: 5 labels are none of the classes ['0', '1'] (first: row 3, '-1')"),
         ("def test(): return X, np.where(y == 1, np.nan, 0.0)", "label: 7 are missing (first: row 0)"),
@@ -511,6 +511,122 @@ def test_designs_that_do_not_fit(load: Loader, code: str, told: str) -> None:
     assert load.refusal(TORCH + code, **DATA_DESIGN).startswith("target.data.design (system:design)" + told)
 
 
+# --- rows without labels, training anew, origin -----------------------------------------------------------------------
+
+
+def test_splits_without_labels(load: Loader) -> None:
+    more = "def outside(): return X + 9\ndef met(): return torch.tensor(X), y\n"
+    data = {"test": {"load": "system:test"}, "ood": {"load": "system:outside"}, "production": {"load": "system:met"}}
+    subject, _, _ = load(TORCH + more, data=data)
+    assert {Need.OOD, Need.PRODUCTION} <= subject.offers
+    assert np.isnan(subject.splits["ood"].labels).all()
+    assert (subject.splits["production"].labels == subject.splits["test"].labels).all()
+    assert subject.scores("ood").shape == (12, 2)
+    table = {"test": {"load": "system:test"}, "ood": {"file": "t.csv", "features": ["a", "b", "c"]}}
+    other, _, _ = load(TORCH, table="a,b,c,d\n1,2,3,x\n4,5,6,y\n", data=table)
+    assert other.splits["ood"].features.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_a_test_split_needs_labels(load: Loader) -> None:
+    assert "wanted items of the data set to be pairs (x, y)" in load.refusal(TORCH + "def test(): return X")
+
+
+TRAIN = {"test": {"load": "system:test"}, "train": {"load": "system:train"}}
+
+
+@pytest.mark.parametrize("kind", ["sklearn", "torch"])
+def test_training_anew(load: Loader, kind: str) -> None:
+    fit = """
+def fit(X, y, seed):
+    torch.manual_seed(seed)
+    net = torch.nn.Linear(3, 2)
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.1)
+    for _ in range(100):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(torch.tensor(X)), torch.tensor(y)).backward()
+        optimiser.step()
+    return net
+"""
+    code = (
+        TORCH + fit + "def train(): return X, y\n" if kind == "torch" else SKLEARN + "def train(): return X, names[y]\n"
+    )
+    model = {"load": "system:model", "train": "system:fit"} if kind == "torch" else {"load": "system:model"}
+    typed: Subject = load(code, data=TRAIN, model=model)[0]
+    assert Need.REFIT in typed.offers
+    split, rows = typed.splits["train"], np.arange(2, 12)
+    assert split.features is not None
+    scores = typed.refit(rows, 3)
+    found = scores(split.features)
+    assert found.shape == (12, 2)
+    assert found.sum(axis=1) == pytest.approx(1, abs=1e-6)
+    assert (found.argmax(axis=1) == split.labels)[rows].mean() > 0.8
+    assert (typed.refit(rows, 3)(split.features) == found).all()
+    flipped = typed.refit(rows, 3, labels=1 - split.labels[rows])(split.features)
+    assert (flipped.argmax(axis=1) != split.labels)[rows].mean() > 0.8
+    assert typed.query_scores(split.features) == pytest.approx(typed.scores("train"))
+
+
+def test_a_fit_that_lacks_a_class_gives_it_nothing(load: Loader) -> None:
+    code = (
+        SKLEARN
+        + """
+from sklearn.tree import DecisionTreeClassifier
+y[:4] = [0, 0, 1, 1]
+def model(): return DecisionTreeClassifier(random_state=0).fit(X, names[y])
+def train(): return X, names[y]
+"""
+    )
+    subject, _, _ = load(code, data=TRAIN)
+    assert subject.refit(np.array([2, 3]), 0)(subject.splits["train"].features)[:, 0].tolist() == [0.0] * 12
+
+
+def test_what_cannot_be_trained_anew(load: Loader) -> None:
+    assert Need.REFIT not in load(TORCH, data=TRAIN)[0].offers
+    with pytest.raises(NotApplicable, match="nobody said how the model is trained anew"):
+        load(TORCH, data=TRAIN)[0].refit(np.arange(3), 0)
+    module = {"load": "system:model", "train": "system:fit"}
+    with pytest.raises(TypeError, match=r"target.model.train gave a int, wanted a torch.nn.Module"):
+        load(TORCH + "def fit(X, y, seed): return 3", data=TRAIN, model=module)[0].refit(np.arange(3), 0)
+    assert "has no callable 'fit'" in load.refusal(TORCH, data=TRAIN, model=module)
+    assert "a scikit-learn estimator is fitted again by itself" in load.refusal(
+        SKLEARN + "def fit(): pass", model=module
+    )
+    svm = SKLEARN + "from sklearn.svm import LinearSVC\ndef model(): return LinearSVC().fit(X, names[y])\n"
+    assert Need.REFIT not in load(svm, data={**TRAIN, "train": {"load": "system:test"}})[0].offers
+
+
+def test_where_a_subject_comes_from(load: Loader) -> None:
+    load.folder.mkdir()
+    (load.folder / "requirements.txt").write_text("numpy==2.4.6\n")
+    (load.folder / "weights.bin").write_bytes(b"abc")
+    git = ["git", "-C", str(load.folder), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    model = {"load": "system:model", "files": ["weights.bin"]}
+    outside = load(TORCH, model=model, dependencies=["requirements.txt"])[0]
+    assert {Need.FILES, Need.DEPENDENCIES, Need.RELOAD} <= outside.offers
+    assert outside.origin.files == {"weights.bin": load.folder / "weights.bin"}
+    assert outside.origin.dependencies == {"requirements.txt": "numpy==2.4.6\n"}
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    inside = load(TORCH)[0]
+    assert len(inside.origin.revision) == 40
+    assert inside.origin.modified is False
+    (load.folder / "weights.bin").write_bytes(b"abd")
+    assert load(TORCH)[0].origin.modified is True
+    again = outside.origin.reload()
+    assert again is not outside
+    assert again.sha256 == outside.sha256
+    assert "target.model.files: no file nowhere.pt" in load.refusal(TORCH, model={**model, "files": ["nowhere.pt"]})
+    assert "target.dependencies: cannot read" in load.refusal(TORCH, dependencies=["weights.txt"])
+
+
+def test_a_table_of_predictions_has_no_splits_without_model(load: Loader) -> None:
+    told = load.refusal(
+        table=TABLE,
+        **{**columns(prediction="p"), "data": {**columns(prediction="p")["data"], "ood": {"file": "t.csv"}}},
+    )
+    assert told.startswith("target.data.ood: wants the model itself")
+
+
 BUILD = {"model": {"load": "system:model", "build": "system:new"}}
 NEW = TORCH + "class Free(torch.nn.Sequential):\n    pass\ndef new(): return Free(torch.nn.Linear(3, 2)).eval()\n"
 
@@ -603,7 +719,7 @@ def test_an_estimator_with_text_labels(load: Loader) -> None:
     assert (kind, digest, subject.classes) == ("sklearn", subject.sha256, ("no", "yes"))
     assert isinstance(subject, SklearnSubject)
     typed: Subject = subject
-    assert typed.offers == {Need.TEST, Need.QUERY, Need.PROBABILITIES}
+    assert typed.offers == {Need.TEST, Need.QUERY, Need.PROBABILITIES, Need.RELOAD}
     assert subject.predictions("test").dtype == subject.splits["test"].labels.dtype == np.int64
     assert (subject.predictions("test") == subject.scores("test").argmax(axis=1)).all()
     for refused in (lambda: subject.module, lambda: subject.tensors("test"), lambda: subject.logits(None)):
@@ -615,7 +731,7 @@ def test_an_estimator_without_probabilities(load: Loader) -> None:
     subject, _, _ = load(
         SKLEARN + "from sklearn.svm import LinearSVC\ndef model(): return LinearSVC().fit(X, names[y])"
     )
-    assert subject.offers == {Need.TEST, Need.QUERY}
+    assert subject.offers == {Need.TEST, Need.QUERY, Need.RELOAD}
     with pytest.raises(NotApplicable, match="LinearSVC gives no probabilities"):
         subject.scores("test")
 

@@ -92,6 +92,9 @@ def run(
         int | None, typer.Option(min=0, max=2**53 - 1, help="Seed of all randomness.", show_default=False)
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is already measured.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load the model even where its files hold what should not be loaded.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure. Finished checks are kept, so a second run goes on where the first one stopped."""
@@ -99,7 +102,7 @@ def run(
     from assessor.model import Status
 
     with progress() as step:
-        runs = measure(open_project(project), ids or (), device=device, seed=seed, fresh=fresh, step=step)
+        runs = measure(open_project(project), ids or (), device=device, seed=seed, fresh=fresh, trust=trust, step=step)
     if as_json:
         print_json(runs)
     else:

@@ -117,11 +117,15 @@ class ModelSpec(Frozen):
         predictions: A table of predictions, when the model itself is not at hand.
         outputs: What the model gives; needed where it gives probabilities.
         build: Gives a new, untrained PyTorch module of the same architecture.
+        train: Takes (features, labels, seed) and gives a PyTorch module newly trained on them, as the model was.
+        files: Files that hold the model; they are looked into before it is loaded.
     """
 
     load: Callable_ | None = None
     predictions: str | None = None
     build: Callable_ | None = None
+    train: Callable_ | None = None
+    files: tuple[str, ...] = ()
     outputs: Literal["logits", "probabilities"] | None = None
 
     @model_validator(mode="after")
@@ -166,11 +170,15 @@ class Data(Frozen):
         train: What the model was trained on.
         test: What it is judged on.
         design: Repeated inputs at known values of one parameter (an angle, a contrast, a dose), which is the label.
+        ood: Inputs from outside the field of use; labels are not needed.
+        production: Inputs met in use; labels are not needed.
     """
 
     train: DataSpec | None = None
     test: DataSpec
     design: DataSpec | None = None
+    ood: DataSpec | None = None
+    production: DataSpec | None = None
 
 
 class BaselineSpec(Frozen):
@@ -180,12 +188,13 @@ class BaselineSpec(Frozen):
 
 
 class TargetSpec(Frozen):
-    """What is measured: task, model, data, device; and what it is compared with."""
+    """What is measured: task, model, data, device; what it is compared with; files that list its packages."""
 
     task: Task
     classes: tuple[str, ...] | None = None
     model: ModelSpec
     baseline: BaselineSpec | None = None
+    dependencies: tuple[str, ...] = ()
     data: Data
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     seed: int = Field(default=0, ge=0, le=MAX_INTEGER)

@@ -55,6 +55,8 @@ class SubjectRecord(Frozen):
     model_sha256: Sha256 | None
     baseline_sha256: Sha256 | None = None
     architecture_sha256: Sha256 | None = None
+    files: Mapping[str, Sha256] = {}
+    dependencies: Mapping[str, Sha256] = {}
     data: Mapping[str, SplitDigest]
 
 
@@ -96,6 +98,7 @@ class CheckRun(Frozen):
     tables: tuple[Table, ...] = ()
     remarks: tuple[str, ...] = ()
     doubt: str | None = None
+    danger: str | None = None
     limits: tuple[str, ...]
     params: Mapping[str, Any]
     seed: int
@@ -112,9 +115,7 @@ class CheckRun(Frozen):
         """What `measure` returned, or None when it could not measure."""
         if not self.metrics:
             return None
-        return Result(
-            metrics=self.metrics, series=self.series, tables=self.tables, remarks=self.remarks, doubt=self.doubt
-        )
+        return Result(**{name: getattr(self, name) for name in Result.model_fields})
 
     @property
     def judged_metric(self) -> Metric | None:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from assessor import yamlfile
 from assessor.errors import UsageError
+from assessor.git import git
 from assessor.messages import _, plural
 from assessor.prefill.json_text import json_object
 from assessor.prefill.statements import Facts, Statements, bullets, listed, mappings, member, scalar, scalars
 
-GIT_SECONDS = 10.0
 SUBJECTS = 10
-FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
-"""Variables that a git hook sets: with them git would look at the hook's repository instead of the named one."""
-SETTINGS = ("core.fsmonitor=false", "core.hooksPath=/dev/null", "protocol.allow=never", "log.showSignature=false")
-"""No program of the repository's own choosing is started, and nothing is fetched."""
 
 _REQUIREMENT = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]{0,100})(?=[\s=<>!~;@(#\[]|$)"  # not an address: git+https:
@@ -36,19 +30,19 @@ _LOCK_FILES = frozenset({"poetry.lock", "uv.lock", "pdm.lock"})
 
 def git_root(folder: Path) -> Path | None:
     """The top folder of the repository that a folder is in; None without one, or without git."""
-    found = _git(folder, "rev-parse", "--show-toplevel")
+    found = git(folder, "rev-parse", "--show-toplevel")
     return Path(found) if found else None
 
 
 def has_commits(folder: Path) -> bool:
     """Whether a folder is in a repository with a history."""
-    return bool(_git(folder, "rev-parse", "HEAD"))
+    return bool(git(folder, "rev-parse", "HEAD"))
 
 
 def found_in_git(folder: Path, name: str) -> Facts:
     """Statements of a git repository, asked of the `git` program without network.
 
-    What git does not know or cannot tell within `GIT_SECONDS` is left out.
+    What git does not know or cannot tell in time is left out.
 
     Args:
         folder: The repository or a folder in it.
@@ -58,7 +52,7 @@ def found_in_git(folder: Path, name: str) -> Facts:
         Statements by key; none where it is no repository, has no commit yet, or git is not installed.
     """
     found = Statements(_("git repository {name}", name=name))
-    revision = _git(folder, "rev-parse", "HEAD")
+    revision = git(folder, "rev-parse", "HEAD")
     if revision:
         found.add("source_revision", _revision(folder, revision))
         found.add("release", _release(folder))
@@ -67,8 +61,8 @@ def found_in_git(folder: Path, name: str) -> Facts:
 
 
 def _revision(folder: Path, revision: str) -> str:
-    day = _git(folder, "log", "-1", "--format=%cs", "HEAD")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+    day = git(folder, "log", "-1", "--format=%cs", "HEAD")
+    changed = git(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
     state = {None: "", "": _("no uncommitted changes")}.get(changed, _("with uncommitted changes"))
     return ", ".join(
         text for text in (_("git commit {revision} of {day}", revision=revision, day=day or "?"), state) if text
@@ -76,11 +70,11 @@ def _revision(folder: Path, revision: str) -> str:
 
 
 def _release(folder: Path) -> str:
-    described = _git(folder, "describe", "--tags", "--long", "HEAD") or ""
+    described = git(folder, "describe", "--tags", "--long", "HEAD") or ""
     tag, _dash, rest = described.rpartition("-")[0].rpartition("-")
     if not tag or not rest.isdecimal():
         return ""
-    day = _git(folder, "log", "-1", "--format=%cs", f"refs/tags/{tag}") or "?"
+    day = git(folder, "log", "-1", "--format=%cs", f"refs/tags/{tag}") or "?"
     later = int(rest)
     behind = (
         plural("{n} commit before the current revision", "{n} commits before the current revision", later)
@@ -92,40 +86,16 @@ def _release(folder: Path) -> str:
 
 def _history(folder: Path) -> str:
     """How long the history is, by how many people, and its latest steps; no names, which are personal data."""
-    latest = _git(folder, "log", f"-{SUBJECTS}", "--format=%cs %s", "HEAD") or ""
-    whole = _git(folder, "rev-parse", "--is-shallow-repository") == "false"
-    count = _git(folder, "rev-list", "--count", "HEAD") if whole else None
-    people = _git(folder, "shortlog", "--summary", "--email", "HEAD") if whole else None
+    latest = git(folder, "log", f"-{SUBJECTS}", "--format=%cs %s", "HEAD") or ""
+    whole = git(folder, "rev-parse", "--is-shallow-repository") == "false"
+    count = git(folder, "rev-list", "--count", "HEAD") if whole else None
+    people = git(folder, "shortlog", "--summary", "--email", "HEAD") if whole else None
     summary = []
     if count and count.isdecimal():
         summary.append(plural("{n} commit", "{n} commits", int(count)))
     if people:
         summary.append(plural("{n} committer", "{n} committers", len(people.splitlines())))
     return bullets([", ".join(summary), *latest.splitlines()])
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails, takes too long, or is missing."""
-    environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    environment |= {
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "LC_ALL": "C.UTF-8",
-    }
-    settings = [part for setting in SETTINGS for part in ("-c", setting)]
-    try:
-        done = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", "--no-pager", "-C", str(folder), *settings, *arguments],  # noqa: S607 - the person's own git
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_SECONDS,
-            check=False,
-            env=environment,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
 
 
 # --- packages ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from assessor.contract import Split
+from assessor.contract import Need, Origin, Split
 from assessor.errors import UsageError, nearest
 from assessor.model import DataSpec
 from assessor.subjects.loading import call_user
@@ -23,10 +23,10 @@ class RawSplit:
     """A split as loaded, before labels are encoded.
 
     Attributes:
-        name: "train", "test" or "design".
+        name: "train", "test", "design", "ood" or "production".
         where: How messages call it, such as "target.data.test (patients.csv)".
         features: (n, ...) numeric, or None.
-        labels: (n,) as the user has them.
+        labels: (n,) as the user has them; None where no labels are known (only for "ood" and "production").
         feature_names: Column names, if the features came as a table.
         attributes: (n, k) sensitive attributes or None.
         table: All columns, if the split came as a table.
@@ -35,19 +35,18 @@ class RawSplit:
     name: str
     where: str
     features: np.ndarray | None
-    labels: np.ndarray
+    labels: np.ndarray | None
     feature_names: tuple[str, ...] = ()
     attributes: pd.DataFrame | None = None
     table: pd.DataFrame | None = None
 
     def encode(self, classes: tuple[str, ...] | None) -> Split:
-        """Labels as indices into `classes`, or as float64 for None (regression, and any design).
+        """Labels as indices into `classes`, or as float64 for None (regression, and any design); NaN where unknown.
 
         Raises:
             UsageError: A label is missing, no class, or no finite number.
         """
-        refuse_missing(self.labels, f"{self.where} label")
-        labels = self._numbers() if classes is None else encode_labels(self.labels, classes, f"{self.where} label")
+        labels = self._encoded(classes)
         return Split(
             name=self.name,
             labels=labels,
@@ -57,9 +56,18 @@ class RawSplit:
             attributes=self.attributes,
         )
 
-    def _numbers(self) -> np.ndarray:
+    def _encoded(self, classes: tuple[str, ...] | None) -> np.ndarray:
+        if self.labels is None:
+            assert self.features is not None
+            return np.full(len(self.features), np.nan)
+        refuse_missing(self.labels, f"{self.where} label")
+        if classes is None:
+            return self._numbers(self.labels)
+        return encode_labels(self.labels, classes, f"{self.where} label")
+
+    def _numbers(self, found: np.ndarray) -> np.ndarray:
         try:
-            labels = self.labels.astype(np.float64)
+            labels: np.ndarray = found.astype(np.float64)
         except (TypeError, ValueError) as fault:
             if self.name == "design":
                 raise UsageError(f"{self.where} label: wanted numbers, the values of the parameter: {fault}") from fault
@@ -75,12 +83,32 @@ def splits_of(raws: Mapping[str, RawSplit], classes: tuple[str, ...] | None) -> 
     return {name: raw.encode(None if name == "design" else classes) for name, raw in raws.items()}
 
 
+def offered_by(splits: Mapping[str, Split], origin: Origin) -> set[Need]:
+    """What any kind of model offers checks with these data and this origin."""
+    named = {
+        Need.TEST: "test" in splits,
+        Need.TRAIN: "train" in splits,
+        Need.DESIGN: "design" in splits,
+        Need.OOD: "ood" in splits,
+        Need.PRODUCTION: "production" in splits,
+        Need.SENSITIVE: "test" in splits and splits["test"].attributes is not None,
+        Need.FILES: bool(origin.files),
+        Need.DEPENDENCIES: bool(origin.dependencies),
+        Need.RELOAD: origin.reload is not None,
+    }
+    return {need for need, there in named.items() if there}
+
+
+UNLABELLED = ("ood", "production")
+"""Splits that need no labels."""
+
+
 def load_split(spec: DataSpec, name: str, folder: Path, *, fallback_file: str | None = None) -> RawSplit:
     """Load one split.
 
     Args:
         spec: `target.data.<name>` of assessor.yaml.
-        name: "train", "test" or "design".
+        name: Of the split, as in the configuration.
         folder: The assessment folder.
         fallback_file: The table of predictions, when the model is one and the split names no file.
 
@@ -122,6 +150,8 @@ def read_table(path: Path, field: str) -> pd.DataFrame:
 def _from_object(value: Any, spec: DataSpec, name: str, where: str) -> RawSplit:
     if isinstance(value, pd.DataFrame):
         return _from_table(value, spec, name, where)
+    if name in UNLABELLED and (isinstance(value, np.ndarray) or hasattr(value, "detach")):
+        return _from_arrays(value, None, None, spec, name, where)
     if isinstance(value, tuple) and len(value) in {2, 3}:
         return _from_arrays(value[0], value[1], value[2] if len(value) == 3 else None, spec, name, where)
     if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, tuple | list | str):
@@ -144,10 +174,10 @@ def _from_dataset(dataset: Any, spec: DataSpec, name: str, where: str) -> RawSpl
 def _from_table(table: pd.DataFrame, spec: DataSpec, name: str, where: str) -> RawSplit:
     if len(table) == 0:
         raise UsageError(f"{where}: the table has no rows")
-    if spec.label is None:
+    if spec.label is None and name not in UNLABELLED:
         raise UsageError(f"{where}: wanted label: the column of true labels, one of {list(map(str, table.columns))}")
     scores = (spec.score,) if isinstance(spec.score, str) else (spec.score or ())
-    named = [spec.label, *spec.sensitive, *(spec.features or ()), *scores]
+    named = [*([spec.label] if spec.label else []), *spec.sensitive, *(spec.features or ()), *scores]
     for column in [*named, *([spec.prediction] if spec.prediction else [])]:
         if column not in table.columns:
             raise UsageError(
@@ -163,7 +193,7 @@ def _from_table(table: pd.DataFrame, spec: DataSpec, name: str, where: str) -> R
         name=name,
         where=where,
         features=numeric,
-        labels=table[spec.label].to_numpy(),
+        labels=None if spec.label is None else table[spec.label].to_numpy(),
         feature_names=tuple(map(str, columns)),
         attributes=table[list(spec.sensitive)].reset_index(drop=True) if spec.sensitive else None,
         table=table,
@@ -174,17 +204,17 @@ def _from_arrays(x: Any, y: Any, attributes: Any, spec: DataSpec, name: str, whe
     names: tuple[str, ...] = ()
     if isinstance(x, pd.DataFrame):
         names = tuple(map(str, x.columns))
-    features, labels = _array(x), _array(y).reshape(-1)
+    features, labels = _array(x), None if y is None else _array(y).reshape(-1)
     if features.ndim == 0:
         raise UsageError(f"{where}: X is a {type(x).__name__}, wanted an array or a tensor with one row a sample")
-    if len(features) != len(labels):
+    if labels is not None and len(features) != len(labels):
         raise UsageError(f"{where}: X has {len(features)} rows, y has {len(labels)}")
-    if len(labels) == 0:
+    if len(features) == 0:
         raise UsageError(f"{where}: no rows")
     if attributes is not None:
         attributes = pd.DataFrame(attributes).reset_index(drop=True)
-        if len(attributes) != len(labels):
-            raise UsageError(f"{where}: attributes have {len(attributes)} rows, y has {len(labels)}")
+        if len(attributes) != len(features):
+            raise UsageError(f"{where}: attributes have {len(attributes)} rows, X has {len(features)}")
         for column in spec.sensitive:
             if column not in attributes.columns:
                 raise UsageError(f"{where}: no sensitive column '{column}'{nearest(column, map(str, attributes))}")

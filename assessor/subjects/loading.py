@@ -8,7 +8,7 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -58,6 +58,20 @@ def call_user(name: str, folder: Path, *, field: str) -> object:
     Raises:
         UsageError: There is no such module or callable, or it raised.
     """
+    function = find_user(name, folder, field=field)
+    with importable(folder):
+        try:
+            return function()
+        except (Exception, SystemExit) as fault:  # the user's code may raise anything
+            raise UsageError(f"{field}: {name} raised {_told(fault)}") from fault
+
+
+def find_user(name: str, folder: Path, *, field: str) -> Callable[..., object]:
+    """The user's callable itself; arguments as for `call_user`.
+
+    Raises:
+        UsageError: There is no such module or callable.
+    """
     module_name, _, attribute = name.partition(":")
     with importable(folder):
         try:
@@ -71,10 +85,8 @@ def call_user(name: str, folder: Path, *, field: str) -> object:
                 f"{field}: {module_name} ({getattr(module, '__file__', 'built in')}) has no callable "
                 f"'{attribute}'{nearest(attribute, known)}"
             )
-        try:
-            return function()
-        except (Exception, SystemExit) as fault:  # the user's code may raise anything
-            raise UsageError(f"{field}: {name} raised {_told(fault)}") from fault
+        found: Callable[..., object] = function
+        return found
 
 
 def _module(name: str, folder: Path) -> ModuleType:

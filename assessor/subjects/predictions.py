@@ -7,10 +7,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from assessor.contract import Need, NotApplicable, Split, Task
+from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Split, Task
 from assessor.errors import UsageError
 from assessor.model import DataSpec, TargetSpec
-from assessor.subjects.data import RawSplit, class_order, encode_labels, label_texts, refuse_missing
+from assessor.subjects.data import RawSplit, class_order, encode_labels, label_texts, offered_by, refuse_missing
 
 NO_MODEL = "only a table of predictions is at hand, not the model"
 
@@ -27,6 +27,8 @@ class PredictionsSubject:
         splits: Mapping[str, Split],
         predictions: Mapping[str, np.ndarray],
         scores: Mapping[str, np.ndarray],
+        *,
+        origin: Origin = UNKNOWN,
     ) -> None:
         """Keep the arrays.
 
@@ -36,7 +38,9 @@ class PredictionsSubject:
             splits: At least "test".
             predictions: (n,) class index or value by split.
             scores: (n, C) probabilities by split; may lack splits.
+            origin: Where they come from.
         """
+        self.origin = origin
         self.task = task
         self.classes = classes
         self.splits = splits
@@ -46,13 +50,9 @@ class PredictionsSubject:
     @property
     def offers(self) -> frozenset[Need]:
         """What checks may ask of it."""
-        offered = {Need.TEST}
+        offered = offered_by(self.splits, self.origin)
         if self.task.is_classification and "test" in self._scores:
             offered.add(Need.PROBABILITIES)
-        if "train" in self.splits:
-            offered.add(Need.TRAIN)
-        if self.splits["test"].attributes is not None:
-            offered.add(Need.SENSITIVE)
         return frozenset(offered)
 
     def scores(self, split: str) -> np.ndarray:
@@ -68,6 +68,14 @@ class PredictionsSubject:
         return self._predictions[split]
 
     def query(self, features: np.ndarray) -> NoReturn:
+        """Never there."""
+        raise NotApplicable(NO_MODEL)
+
+    def query_scores(self, features: np.ndarray) -> NoReturn:
+        """Never there."""
+        raise NotApplicable(NO_MODEL)
+
+    def refit(self, rows: np.ndarray, seed: int, labels: np.ndarray | None = None) -> NoReturn:
         """Never there."""
         raise NotApplicable(NO_MODEL)
 
@@ -94,12 +102,15 @@ class PredictionsSubject:
         raise NotApplicable(NO_MODEL)
 
 
-def predictions_subject(spec: TargetSpec, raws: Mapping[str, RawSplit]) -> PredictionsSubject:
+def predictions_subject(
+    spec: TargetSpec, raws: Mapping[str, RawSplit], *, origin: Origin = UNKNOWN
+) -> PredictionsSubject:
     """Make the subject from tables.
 
     Args:
         spec: `target` of assessor.yaml.
         raws: Data by split, each with its table.
+        origin: Where it comes from.
 
     Returns:
         The subject.
@@ -107,9 +118,9 @@ def predictions_subject(spec: TargetSpec, raws: Mapping[str, RawSplit]) -> Predi
     Raises:
         UsageError: Columns are missing, or scores are no probabilities.
     """
-    if "design" in raws:
+    for name in raws.keys() - {"train", "test"}:
         raise UsageError(
-            "target.data.design: wants the model itself, and a table of predictions is given; leave it out"
+            f"target.data.{name}: wants the model itself, and a table of predictions is given; leave it out"
         )
     specs = {name: found for name, found in (("train", spec.data.train), ("test", spec.data.test)) if found}
     classes = _classes(spec, specs, raws) if spec.task.is_classification else None
@@ -120,12 +131,13 @@ def predictions_subject(spec: TargetSpec, raws: Mapping[str, RawSplit]) -> Predi
             scores[name] = _scores(raw, specs[name], classes)
         predictions[name] = _predictions(raw, specs[name], classes, scores.get(name))
         splits[name] = _with_outputs(splits[name], predictions[name], scores.get(name))
-    return PredictionsSubject(spec.task, classes or (), splits, predictions, scores)
+    return PredictionsSubject(spec.task, classes or (), splits, predictions, scores, origin=origin)
 
 
 def _classes(spec: TargetSpec, specs: Mapping[str, DataSpec], raws: Mapping[str, RawSplit]) -> tuple[str, ...]:
     texts: set[str] = set()
     for name, raw in raws.items():
+        assert raw.labels is not None
         refuse_missing(raw.labels, f"{raw.where} label")
         texts |= set(label_texts(raw.labels))
         prediction = specs[name].prediction

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
-from assessor.contract import Need, NotApplicable, Split, Task
+from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Scores, Split, Task
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
-from assessor.subjects.data import RawSplit, check_finite, label_texts, splits_of
+from assessor.subjects.data import RawSplit, check_finite, label_texts, offered_by, splits_of
 from assessor.subjects.loading import own_name
 
 
@@ -21,7 +22,15 @@ class SklearnSubject:
 
     device = "cpu"
 
-    def __init__(self, estimator: Any, task: Task, classes: tuple[str, ...], splits: Mapping[str, Split]) -> None:
+    def __init__(
+        self,
+        estimator: Any,
+        task: Task,
+        classes: tuple[str, ...],
+        splits: Mapping[str, Split],
+        *,
+        origin: Origin = UNKNOWN,
+    ) -> None:
         """Keep the estimator; it must be fitted.
 
         Args:
@@ -29,8 +38,10 @@ class SklearnSubject:
             task: What it does.
             classes: Class names in the order of the estimator's `classes_`, empty for regression.
             splits: At least "test".
+            origin: Where it comes from.
         """
         self._estimator = estimator
+        self.origin = origin
         self.task = task
         self.classes = classes
         self.splits = splits
@@ -44,15 +55,12 @@ class SklearnSubject:
     @property
     def offers(self) -> frozenset[Need]:
         """What checks may ask of it."""
-        offered = {Need.TEST, Need.QUERY}
-        if self.task.is_classification and hasattr(self._estimator, "predict_proba"):
+        offered = offered_by(self.splits, self.origin) | {Need.QUERY}
+        proba = hasattr(self._estimator, "predict_proba")
+        if self.task.is_classification and proba:
             offered.add(Need.PROBABILITIES)
-        if "train" in self.splits:
-            offered.add(Need.TRAIN)
-        if self.splits["test"].attributes is not None:
-            offered.add(Need.SENSITIVE)
-        if "design" in self.splits:
-            offered.add(Need.DESIGN)
+        if "train" in self.splits and (proba or not self.task.is_classification):
+            offered.add(Need.REFIT)
         return frozenset(offered)
 
     def scores(self, split: str) -> np.ndarray:
@@ -74,6 +82,39 @@ class SklearnSubject:
             return found.astype(np.float64).reshape(len(features))
         order = {name: position for position, name in enumerate(self.classes)}
         return np.array([order[text] for text in label_texts(found)], dtype=np.int64)
+
+    def query_scores(self, features: np.ndarray) -> np.ndarray:
+        """Scores for new inputs."""
+        return self._scored(self._estimator, features)
+
+    def _scored(self, estimator: Any, features: np.ndarray) -> np.ndarray:
+        """Another fit may know fewer classes than this subject has; to these it gives nothing."""
+        if not self.task.is_classification:
+            return np.asarray(estimator.predict(self._named(features)), np.float64).reshape(len(features))
+        if not hasattr(estimator, "predict_proba"):
+            raise NotApplicable(f"{type(estimator).__name__} gives no probabilities (no predict_proba)")
+        order = {name: position for position, name in enumerate(self.classes)}
+        scores = np.zeros((len(features), len(self.classes)))
+        scores[:, [order[text] for text in label_texts(estimator.classes_)]] = estimator.predict_proba(
+            self._named(features)
+        )
+        return scores
+
+    def refit(self, rows: np.ndarray, seed: int, labels: np.ndarray | None = None) -> Scores:
+        """A clone with the same parameters and another random state, fitted on some training rows."""
+        from sklearn.base import clone
+
+        if Need.REFIT not in self.offers:
+            raise NotApplicable("needs training data and class probabilities to train the model anew")
+        train = self.splits["train"]
+        assert train.features is not None
+        chosen = train.labels[rows] if labels is None else labels
+        wanted = np.asarray(self._estimator.classes_)[chosen] if self.task.is_classification else chosen
+        made: Any = clone(self._estimator)
+        states = [name for name in made.get_params() if name == "random_state" or name.endswith("__random_state")]
+        made.set_params(**dict.fromkeys(states, seed % 2**32))
+        made.fit(self._named(train.features[rows]), wanted)
+        return partial(self._scored, made)
 
     def _once(self, what: str, split: str) -> np.ndarray:
         if (what, split) not in self._cache:
@@ -113,13 +154,16 @@ class SklearnSubject:
         raise NotApplicable("a scikit-learn estimator is no PyTorch module")
 
 
-def sklearn_subject(estimator: Any, spec: TargetSpec, raws: Mapping[str, RawSplit]) -> SklearnSubject:
+def sklearn_subject(
+    estimator: Any, spec: TargetSpec, raws: Mapping[str, RawSplit], *, origin: Origin = UNKNOWN
+) -> SklearnSubject:
     """Check that estimator and data fit and make the subject.
 
     Args:
         estimator: A fitted estimator.
         spec: `target` of assessor.yaml.
         raws: Data by split.
+        origin: Where both come from.
 
     Returns:
         The subject.
@@ -134,7 +178,7 @@ def sklearn_subject(estimator: Any, spec: TargetSpec, raws: Mapping[str, RawSpli
             check_finite(raw)
     classes = _classes(estimator, spec) if spec.task.is_classification else None
     splits = splits_of(raws, classes)
-    subject = SklearnSubject(estimator, spec.task, classes or (), splits)
+    subject = SklearnSubject(estimator, spec.task, classes or (), splits, origin=origin)
     features = splits["test"].features
     assert features is not None
     try:

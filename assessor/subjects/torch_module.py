@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from assessor.contract import Need, NotApplicable, Split, Task
+from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Scores, Split, Task, in_batches
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
-from assessor.subjects.data import RawSplit, check_finite, splits_of
+from assessor.subjects.data import RawSplit, check_finite, offered_by, splits_of
 
 PROBED = 256  # rows that tell the kind of outputs before anything is measured
 BATCH = 4096  # rows a forward pass; bounds memory, changes no number
@@ -21,7 +21,7 @@ BATCH = 4096  # rows a forward pass; bounds memory, changes no number
 class TorchSubject:
     """A module in eval mode on its device, with its data; see `assessor.contract.Subject`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a subject is made of
         self,
         module: torch.nn.Module,
         task: Task,
@@ -32,6 +32,8 @@ class TorchSubject:
         outputs: str = "logits",
         baseline: TorchSubject | None = None,
         build: Callable[[], torch.nn.Module] | None = None,
+        train: Callable[[np.ndarray, np.ndarray, int], torch.nn.Module] | None = None,
+        origin: Origin = UNKNOWN,
     ) -> None:
         """Move the module to `device` and put it in eval mode.
 
@@ -44,6 +46,8 @@ class TorchSubject:
             outputs: "logits" or "probabilities".
             baseline: The model to compare with.
             build: Gives a new, untrained module of the same architecture.
+            train: Takes features, labels and a seed and gives a module trained on them.
+            origin: Where it comes from.
         """
         self._module = module.to(device).eval()
         self.task = task
@@ -53,6 +57,8 @@ class TorchSubject:
         self._outputs = outputs
         self._baseline = baseline
         self._build = build
+        self._train = train
+        self.origin = origin
         self._scores: dict[str, np.ndarray] = {}
         parameters = [p for p in module.parameters() if p.is_floating_point()]
         self.dtype = parameters[0].dtype if parameters else torch.float32
@@ -75,15 +81,11 @@ class TorchSubject:
     @property
     def offers(self) -> frozenset[Need]:
         """What checks may ask of it."""
-        offered = {Need.TEST, Need.QUERY, Need.GRADIENTS}
+        offered = offered_by(self.splits, self.origin) | {Need.QUERY, Need.GRADIENTS}
         if self.task.is_classification:
             offered.add(Need.PROBABILITIES)
-        if "train" in self.splits:
-            offered.add(Need.TRAIN)
-        if self.splits["test"].attributes is not None:
-            offered.add(Need.SENSITIVE)
-        if "design" in self.splits:
-            offered.add(Need.DESIGN)
+        if self._train is not None and "train" in self.splits:
+            offered.add(Need.REFIT)
         if self._baseline is not None:
             offered.add(Need.BASELINE)
         if self._build is not None:
@@ -154,13 +156,31 @@ class TorchSubject:
         decided = self._decide(scores)
         return np.where(np.isfinite(scores).all(axis=1), decided, -1) if self.task.is_classification else decided
 
+    def query_scores(self, features: np.ndarray) -> np.ndarray:
+        """Scores for new inputs; NaN where the outputs are not finite."""
+        scores = self._evaluate(self._inputs(features))
+        lost = ~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1)
+        scores[lost] = np.nan
+        return scores
+
+    def refit(self, rows: np.ndarray, seed: int, labels: np.ndarray | None = None) -> Scores:
+        """A module newly trained by the user's own function."""
+        if self._train is None or "train" not in self.splits:
+            raise NotApplicable("nobody said how the model is trained anew (target.model.train)")
+        split = self.splits["train"]
+        assert split.features is not None
+        module: Any = self._train(split.features[rows], split.labels[rows] if labels is None else labels, seed)
+        if not isinstance(module, torch.nn.Module):
+            raise TypeError(f"target.model.train gave a {type(module).__qualname__}, wanted a torch.nn.Module")
+        made = TorchSubject(module, self.task, self.classes, {}, device=self.device, outputs=self._outputs)
+        return made.query_scores
+
     def _decide(self, scores: np.ndarray) -> np.ndarray:
         return scores.argmax(axis=1) if self.task.is_classification else scores
 
     @torch.no_grad()
     def _evaluate(self, inputs: torch.Tensor) -> np.ndarray:
-        parts = [self.logits(chunk).double() for chunk in inputs.split(BATCH)]
-        out = torch.cat(parts)
+        out = in_batches(lambda chunk: self.logits(chunk).double(), inputs, size=BATCH)
         if self.task.is_classification:
             out = out.softmax(dim=1)
         found: np.ndarray = out.cpu().numpy()
@@ -187,6 +207,8 @@ def torch_subject(
     device: str,
     baseline: Any = None,
     build: Callable[[], Any] | None = None,
+    train: Callable[..., Any] | None = None,
+    origin: Origin = UNKNOWN,
 ) -> TorchSubject:
     """Check that module and data fit and make the subject.
 
@@ -197,6 +219,8 @@ def torch_subject(
         device: "auto", "cpu", "cuda" or "cuda:N".
         baseline: A torch.nn.Module to compare with, or None.
         build: Gives a new, untrained torch.nn.Module of the same architecture, or None.
+        train: Takes features, labels and a seed and gives a torch.nn.Module trained on them, or None.
+        origin: Where all this comes from.
 
     Returns:
         The subject.
@@ -217,7 +241,16 @@ def torch_subject(
         _check_baseline(theirs, out, spec.task, outputs)
         other = TorchSubject(baseline, spec.task, classes or (), splits, device=device, outputs=outputs)
     return TorchSubject(
-        module, spec.task, classes or (), splits, device=device, outputs=outputs, baseline=other, build=build
+        module,
+        spec.task,
+        classes or (),
+        splits,
+        device=device,
+        outputs=outputs,
+        baseline=other,
+        build=build,
+        train=train,
+        origin=origin,
     )
 
 
