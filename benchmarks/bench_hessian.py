@@ -18,6 +18,7 @@ from torch import nn
 
 from assessor.contract import Task
 from assessor_checks import _hessian as ours
+from assessor_checks import _lanczos, _landscape
 
 REPEATS = 15
 SLOW_REPEATS = 5
@@ -88,7 +89,7 @@ def train(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     net.eval().zero_grad(set_to_none=True)
 
 
-def our_trace(land: ours.Landscape, steps: int, draws: int) -> ours.Crossed:
+def our_trace(land: _landscape.Landscape, steps: int, draws: int) -> ours.Crossed:
     """Hutchinson with `draws` products, after `steps` Lanczos directions are taken out."""
     hessian, generator = ours.Hessian(land), torch.Generator().manual_seed(0)
     taken, basis = torch.zeros(1, 0, dtype=torch.float64), land.weights.new_zeros(0, land.parameters)
@@ -100,11 +101,11 @@ def our_trace(land: ours.Landscape, steps: int, draws: int) -> ours.Crossed:
     return ours.crossed_mean(hessian.shares, taken.to(drawn), drawn)
 
 
-def our_top(land: ours.Landscape) -> tuple[float, float]:
+def our_top(land: _landscape.Landscape) -> tuple[float, float]:
     """Largest eigenvalue with its error."""
     start = torch.randn(1, land.parameters, generator=torch.Generator().manual_seed(0)).to(land.weights)
     krylov, _ = ours.krylov_space(ours.Hessian(land), start, 10 * STEPS, tolerance=TOLERANCE)
-    return ours.top_ritz(krylov, 0)
+    return _lanczos.top_ritz(krylov, 0)
 
 
 def found_peers() -> dict[str, Any]:
@@ -119,7 +120,7 @@ def found_peers() -> dict[str, Any]:
 
 
 def works(
-    net: nn.Module, x: torch.Tensor, y: torch.Tensor, land: ours.Landscape, peers: dict[str, Any]
+    net: nn.Module, x: torch.Tensor, y: torch.Tensor, land: _landscape.Landscape, peers: dict[str, Any]
 ) -> dict[str, dict[str, Callable[[], Any]]]:
     """What is compared: measure, then who does it."""
     loss, parameters = nn.CrossEntropyLoss(), list(net.parameters())
@@ -204,10 +205,10 @@ def main() -> None:
         net, x = net.to(device), x.to(device)  # noqa: PLW2901 - moved
         y = torch.randint(10, (len(x),), device=device)
         train(net, x, y)
-        land = ours.Landscape(net, ours.exact_loss(Task.MULTICLASS), x, y)
+        land = _landscape.Landscape(net, _landscape.exact_loss(Task.MULTICLASS), x, y)
         print(f"{name}: {land.parameters} parameters, {land.n} rows")
         whole = float(ours.full_matrix(ours.Hessian(land))[0].trace()) if land.parameters <= EXACT else None
-        with ours.twice_differentiable(net):  # the peers leave the choice of attention kernels to the caller
+        with _landscape.twice_differentiable(net):  # the peers leave the choice of attention kernels to the caller
             compare(works(net, x, y, land, peers), whole, device)
         net.zero_grad(set_to_none=True)
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from assessor.contract import Task
 from assessor_checks import _flatness as flatness
-from assessor_checks import _hessian, _norms, _sharpness
+from assessor_checks import _hessian, _lanczos, _landscape, _norms, _sharpness
 from assessor_checks._curvature import Budget, Problem, layer_curvature, layer_scale
 from assessor_checks._layers import LastLayer, find_sites, last_linear
 from assessor_checks._losses import per_sample_loss
@@ -32,13 +32,13 @@ class Case(NamedTuple):
     x: torch.Tensor
     y: torch.Tensor
     layer: LastLayer
-    land: _hessian.Landscape
+    land: _landscape.Landscape
 
 
 def case_of(net: nn.Sequential, data: Data) -> Case:
     """The network with its last layer's features and its loss surface."""
     loss = partial(per_sample_loss, Task.MULTICLASS)
-    return Case(net, data.x, data.y, last_linear(net, data.x), _hessian.Landscape(net, loss, data.x, data.y))
+    return Case(net, data.x, data.y, last_linear(net, data.x), _landscape.Landscape(net, loss, data.x, data.y))
 
 
 def plain(case: Case) -> float:
@@ -78,7 +78,7 @@ def trace(case: Case) -> float:
 def top(case: Case) -> float:
     """Largest eigenvalue of the whole Hessian, 12 Lanczos steps."""
     start = torch.randn(1, case.land.parameters, generator=torch.Generator().manual_seed(0))
-    return float(_hessian.ritz(_hessian.lanczos(_hessian.Hessian(case.land), start, 12), 0)[0][-1])
+    return float(_lanczos.ritz(_lanczos.lanczos(_hessian.Hessian(case.land), start, 12), 0)[0][-1])
 
 
 def scale_of(case: Case, adaptive: bool) -> torch.Tensor:

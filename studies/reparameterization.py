@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from assessor.contract import Task
-from assessor_checks import _hessian, _norms, _sharpness
+from assessor_checks import _hessian, _landscape, _norms, _sharpness
 from assessor_checks._curvature import Budget, Problem, layer_curvature, layer_scale
 from assessor_checks._layers import find_sites
 from assessor_checks._losses import per_sample_loss
@@ -81,7 +81,7 @@ def measures(net: nn.Sequential, data: Data) -> dict[str, float]:
         for key, scale in ((FLAT, layer_scale(site, problem)), (PLAIN, None)):
             kappa = layer_curvature(site, problem, scale=scale, budget=Budget(exact=10_000, maximum=False)).kappa
             found[f"{key}, {place} layer"] = float(kappa.mean())
-    land = _hessian.Landscape(net, loss, data.x, data.y)
+    land = _landscape.Landscape(net, loss, data.x, data.y)
     values = torch.linalg.eigvalsh(_hessian.full_matrix(_hessian.Hessian(land))[0])
     found |= {TRACE: float(values.sum()), TOP: float(values[-1])}
     for kind, scale, rho, sigma in (

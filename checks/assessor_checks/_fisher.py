@@ -16,159 +16,29 @@ Rows are (K, d) float32 or float64 tensors on CPU; everything is computed there 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
 
-from assessor.contract import NotApplicable
-from assessor_checks._intervals import CONFIDENCE, Estimate
+from assessor_checks._intervals import Estimate
+from assessor_checks._jackknife import ratio
+from assessor_checks._signal_designs import Design, Plan, Stencil
 
-FOLDS = 20  # groups of repeats that are left out in turn: an interval from 19 degrees of freedom
-LEAST_REPEATS = 10
 LEAST_LEARNED = 40  # repeats of a value for a learned reading
-LEAST_VALUES = 3
 SPARE = 1.5  # degrees of freedom of the covariance for each direction, at least
 RIDGES = (1e-3, 0.1, 10.0)  # strengths, in units of the mean variance, whose readings are tried together
 _NULL = 1e-10  # variance, in units of a number's whole spread, below which a direction counts as without noise
 _SIGNAL = 1e-3  # change of the mean, in units of the whole spread, that counts as a signal there
-BATCH = 1024  # rows a forward pass
-MEMORY = 2**31  # bytes of activations kept at once
-_OUTPUT = "output"  # of a model that ends in no module of its own
-_SAME = (  # modules whose output is their input
-    torch.nn.Dropout,
-    torch.nn.Dropout1d,
-    torch.nn.Dropout2d,
-    torch.nn.Dropout3d,
-    torch.nn.AlphaDropout,
-    torch.nn.FeatureAlphaDropout,
-    torch.nn.Identity,
-    torch.nn.Flatten,
-    torch.nn.Unflatten,
-)
 _WIDTH, _OUTPUTS, _STEPS, _RATE, _DECAY = 64, 8, 300, 3e-3, 1e-4  # of the learned reading
 
 Groups = Sequence[torch.Tensor]
 Reading = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Design(NamedTuple):
-    """Rows by value of the parameter.
-
-    Attributes:
-        theta: (G,) float64 values, ascending.
-        rows: By value, the indices of its repeats, in an order drawn by the seed.
-        dropped_values: Values left out because of too few repeats.
-        dropped_rows: Rows left out, those of such values and those beyond the most a value may have.
-    """
-
-    theta: np.ndarray
-    rows: tuple[np.ndarray, ...]
-    dropped_values: int
-    dropped_rows: int
-
-    @property
-    def repeats(self) -> tuple[int, int]:
-        """Fewest and most repeats of a value."""
-        counts = [len(rows) for rows in self.rows]
-        return min(counts), max(counts)
-
-
-class Stencil(NamedTuple):
-    """A derivative as a weighted sum of means: sum of weights[i] mu[groups[i]], exact for quadratics at `at`."""
-
-    at: float
-    groups: tuple[int, ...]
-    weights: tuple[float, ...]
-
-
-class Plan(NamedTuple):
-    """Where and how derivatives are taken.
-
-    Attributes:
-        local: Slopes over neighbouring values, one for each value that has all its neighbours.
-        whole: Slope over all values.
-        folds: Number of folds for the interval: even, so that halves are made of whole folds.
-    """
-
-    local: tuple[Stencil, ...]
-    whole: Stencil
-    folds: int
-
-
 class NoiseFreeSignal(Exception):  # noqa: N818 - not an error: what was found
     """The mean changes with the parameter in a direction in which nothing else varies: J has no finite estimate."""
-
-
-def design_of(theta: np.ndarray, *, most: int, seed: int) -> Design:
-    """Group the rows by the parameter's value.
-
-    Args:
-        theta: (n,) value of the parameter at each row.
-        most: Most repeats of a value that are used, drawn by the seed.
-        seed: Seed of that choice and of the order within a value.
-
-    Returns:
-        The design.
-
-    Raises:
-        NotApplicable: Fewer than three values have at least ten repeats.
-    """
-    values, which, counts = np.unique(theta, return_inverse=True, return_counts=True)
-    enough = np.flatnonzero(counts >= LEAST_REPEATS)
-    if len(enough) < LEAST_VALUES:
-        raise NotApplicable(
-            f"the design split has {len(enough)} values of the parameter with at least {LEAST_REPEATS} repeats, wanted "
-            f"{LEAST_VALUES} or more (found {len(values)} values in {len(theta)} rows, at most {counts.max(initial=0)} "
-            "repeats of one); take noisy inputs again and again at the same few values"
-        )
-    rng = np.random.default_rng(seed)
-    order = [rng.permutation(np.flatnonzero(which == index))[:most] for index in enough]
-    used = sum(map(len, order))
-    return Design(values[enough], tuple(order), len(values) - len(enough), len(theta) - used)
-
-
-def plan_of(design: Design, reach: int | None = None) -> Plan:
-    """Slopes of the least-squares line over a value and `reach` neighbours on either side.
-
-    Args:
-        design: The values.
-        reach: Neighbours on a side; None for an eighth of the steps, at least one.
-
-    Returns:
-        The plan.
-
-    Raises:
-        NotApplicable: No value has so many neighbours.
-    """
-    count = len(design.theta)
-    reach = reach or max(1, (count - 1) // 8)
-    if count < 2 * reach + 1:
-        raise NotApplicable(f"reach {reach} wants {2 * reach + 1} values of the parameter or more, found {count}")
-    local = tuple(slope_over(design.theta, range(i - reach, i + reach + 1)) for i in range(reach, count - reach))
-    return Plan(local, slope_over(design.theta, range(count)), min(FOLDS, design.repeats[0] // 2 * 2))
-
-
-def slope_over(theta: np.ndarray, groups: Sequence[int]) -> Stencil:
-    """Slope of the least-squares line through the means at these values.
-
-    Args:
-        theta: (G,) values.
-        groups: Which, two or more.
-
-    Returns:
-        The stencil; its place is where a quadratic has this slope.
-
-    >>> slope_over(np.array([0.0, 1.0, 2.0]), range(3))
-    Stencil(at=1.0, groups=(0, 1, 2), weights=(-0.5, 0.0, 0.5))
-    """
-    chosen = theta[list(groups)]
-    offsets = chosen - chosen.mean()
-    weights = offsets / (offsets**2).sum()
-    return Stencil(float(weights @ chosen**2 / 2), tuple(groups), tuple(weights.tolist()))
 
 
 def folds_of(groups: Groups, folds: int) -> list[torch.Tensor]:
@@ -392,43 +262,6 @@ class _Objective(NamedTuple):
         return -(gained + 1e-300).log().mean()
 
 
-def jackknife(values: np.ndarray) -> Estimate:
-    """Interval of a statistic from its values with each fold left out: delete-a-group jackknife, Student's t.
-
-    Wolter 2007, "Introduction to Variance Estimation", section 4.2. A bootstrap over repeats is not used: rows drawn
-    twice make the covariance look narrower than it is, and the interval misses the truth (at 20 dimensions and 40
-    repeats it held the true information in 3 % of trials, the jackknife in 98 %).
-
-    Args:
-        values: (1 + folds,) the statistic, then with each fold left out.
-
-    Returns:
-        The statistic and its interval.
-    """
-    half = _quantile(len(values) - 1) * math.sqrt(_covariance(values, values))
-    return Estimate(float(values[0]), float(values[0]) - half, float(values[0]) + half)
-
-
-def ratio(above: np.ndarray, below: np.ndarray) -> Estimate | None:
-    """Ratio of two statistics with Fieller's interval (1954), from the same folds left out of both.
-
-    Args:
-        above: (1 + folds,) as for `jackknife`.
-        below: (1 + folds,).
-
-    Returns:
-        Ratio and interval; None where the divisor cannot be told from 0, so that no finite interval exists.
-    """
-    t2 = _quantile(len(above) - 1) ** 2 / float(below[0]) ** 2 if below[0] > 0 else math.inf
-    over, under, both = _covariance(above, above), _covariance(below, below), _covariance(above, below)
-    if not t2 * under < 1:
-        return None
-    value, room = float(above[0] / below[0]), 1 - t2 * under
-    inside = over - 2 * value * both + value**2 * under - t2 * (over * under - both**2)
-    centre, half = (value - t2 * both) / room, math.sqrt(t2 * max(0.0, inside)) / room
-    return Estimate(value, min(value, centre - half), max(value, centre + half))
-
-
 def error_ratio(
     errors: np.ndarray, theta: np.ndarray, fold: np.ndarray, centres: Sequence[float], values: np.ndarray
 ) -> np.ndarray:
@@ -501,25 +334,6 @@ def biased_error_ratio(
     return ratio(np.array(above), np.array(below))
 
 
-class Layer(NamedTuple):
-    """What one layer gave.
-
-    Attributes:
-        name: As the module calls it; with "#2" for its second use in one pass.
-        kind: Name of its class.
-        groups: By value of the parameter, (K_g, p) activations, flattened, on CPU.
-    """
-
-    name: str
-    kind: str
-    groups: tuple[torch.Tensor, ...]
-
-    @property
-    def width(self) -> int:
-        """Numbers a row."""
-        return self.groups[0].shape[1]
-
-
 class Read(NamedTuple):
     """Linear Fisher information of one layer.
 
@@ -586,129 +400,6 @@ def _over(groups: Groups, local: Sequence[Stencil], fold_of: Sequence[torch.Tens
         information([groups[g] for g in s.groups], s.weights, [fold_of[g] for g in s.groups], folds) for s in local
     ]
     return torch.stack(found).numpy()
-
-
-@torch.no_grad()
-def record(
-    module: torch.nn.Module, inputs: torch.Tensor, design: Design, *, memory: int = MEMORY
-) -> tuple[list[Layer], tuple[str, ...]]:
-    """Activations of the input, of every innermost module and of the output, from one pass over the design's rows.
-
-    Args:
-        module: In eval mode.
-        inputs: (n, ...) on the module's device.
-        design: Which rows, by value.
-        memory: Most bytes kept of the layers between input and output.
-
-    Returns:
-        The layers in the order they run, "input" first and the output last; and names of the widest, which are left
-        out where all together would need more memory.
-
-    Raises:
-        NotApplicable: The outputs are not one row for each row of the input.
-    """
-    order = torch.from_numpy(np.concatenate(design.rows)).to(inputs.device)
-    heard = _probe(module, inputs[order[:2]])
-    sizes = [len(rows) for rows in design.rows]
-    kept = _affordable(heard, len(order), memory)
-    parts: dict[str, list[torch.Tensor]] = {"": [], **{name: [] for name in kept}}
-
-    def keep(name: str, _: torch.nn.Module, out: torch.Tensor) -> None:
-        if name in kept:
-            parts[name].append(_flat(out))
-
-    for rows in order.split(BATCH):
-        chunk = inputs[rows]
-        parts[""].append(_flat(chunk))
-        with _listening(module, keep):
-            out = module(chunk)
-        if _OUTPUT in kept:
-            parts[_OUTPUT].append(_flat(out))
-    layers = [Layer("input", "", torch.cat(parts.pop("")).split(sizes))]
-    layers += [Layer(name, heard[name].kind, torch.cat(parts.pop(name)).split(sizes)) for name in kept]
-    return layers, tuple(name for name in heard if name not in kept)
-
-
-class _Heard(NamedTuple):
-    kind: str
-    rows: torch.Tensor
-
-
-def _probe(module: torch.nn.Module, rows: torch.Tensor) -> dict[str, _Heard]:
-    """What is heard from a few rows, in order; last what gives the module's output, or the output by itself."""
-    heard: dict[str, _Heard] = {}
-
-    def keep(name: str, layer: torch.nn.Module, out: torch.Tensor) -> None:
-        heard[name] = _Heard(type(layer).__name__, _flat(out))
-
-    with _listening(module, keep):
-        out = module(rows)
-    if not isinstance(out, torch.Tensor) or out.ndim == 0 or len(out) != len(rows):
-        raise NotApplicable("the model's output is not one row for each row of the input")
-    if not heard or not _same(next(reversed(heard.values())).rows, _flat(out)):
-        heard[_OUTPUT] = _Heard("", _flat(out))
-    return heard
-
-
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b.to(a.dtype), rtol=0, atol=0, equal_nan=True)
-
-
-def _affordable(heard: Mapping[str, _Heard], rows: int, room: int) -> list[str]:
-    """Names in order, without the widest where all together would need more room; never without the output."""
-    *inner, output = heard
-    chosen = {output}
-    for name in sorted(inner, key=lambda name: heard[name].rows.nbytes):
-        room -= heard[name].rows.nbytes // len(heard[name].rows) * rows
-        if room >= 0:
-            chosen.add(name)
-    return [name for name in heard if name in chosen]
-
-
-@contextmanager
-def _listening(module: torch.nn.Module, hear: Callable[[str, torch.nn.Module, torch.Tensor], None]) -> Iterator[None]:
-    """Tell `hear` the name, the module and the output of every innermost module that runs and changes something."""
-    calls: dict[str, int] = {}
-
-    def hook_for(name: str) -> Callable[[torch.nn.Module, Any, Any], None]:
-        def hook(layer: torch.nn.Module, args: Any, out: Any) -> None:
-            first = out[0] if isinstance(out, tuple | list) and out else out
-            if not isinstance(first, torch.Tensor) or not first.is_floating_point() or first.ndim == 0:
-                return
-            calls[name] = calls.get(name, 0) + 1
-            hear(name if calls[name] == 1 else f"{name}#{calls[name]}", layer, first)
-
-        return hook
-
-    handles = [part.register_forward_hook(hook_for(name or "model")) for name, part in _innermost(module)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _innermost(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    for name, part in module.named_modules():
-        if "parametrizations" in name.split(".") or isinstance(part, _SAME):
-            continue
-        if all(child == "parametrizations" for child, _ in part.named_children()):
-            yield name, part
-
-
-def _flat(rows: torch.Tensor) -> torch.Tensor:
-    """(n, p) copy on CPU, so that operations in place change nothing."""
-    found = rows.detach().reshape(len(rows), -1)
-    return found.to("cpu", found.dtype if found.dtype in {torch.float32, torch.float64} else torch.float32, copy=True)
-
-
-def _quantile(folds: int) -> float:
-    return float(stdtrit(folds - 1, 1 - (1 - CONFIDENCE) / 2))
-
-
-def _covariance(a: np.ndarray, b: np.ndarray) -> float:
-    folds = len(a) - 1
-    return float((folds - 1) / folds * ((a[1:] - a[1:].mean()) * (b[1:] - b[1:].mean())).sum())
 
 
 def _scaled(groups: Groups) -> tuple[list[torch.Tensor], float]:

@@ -28,7 +28,8 @@ from scipy.stats import binom
 from torch import fx, nn
 
 from assessor.contract import Task
-from assessor_checks._hessian import Landscape, lanczos, top_ritz, twice_differentiable
+from assessor_checks._lanczos import lanczos, top_ritz
+from assessor_checks._landscape import Landscape, twice_differentiable
 
 STEPS = 200  # most Lanczos steps for a layer's spectral norm
 TOLERANCE = 1e-5  # share of the squared spectral norm at which they stop

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from assessor.contract import progress
-from assessor_checks._hessian import Crossed, Landscape, crossed_mean
+from assessor_checks._hessian import Crossed, crossed_mean
+from assessor_checks._landscape import Landscape
 
 NARROW = 1.05  # ratio of a bracket's ends at which interpolation in sigma^2 takes over
 LEAST, MOST = 2.0**-40, 2.0**20  # noise outside these is not searched

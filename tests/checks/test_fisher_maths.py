@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assessor.contract import NotApplicable
+from assessor_checks import _activations, _jackknife, _signal_designs
 from assessor_checks import _fisher as fisher
 
 THETA = np.linspace(-1, 1, 5)
@@ -40,7 +41,7 @@ def sample(a, s, repeats, seed, theta=THETA):
 
 
 def design(theta=THETA, repeats=40, seed=0, most=10_000):
-    return fisher.design_of(np.repeat(theta, repeats), most=most, seed=seed)
+    return _signal_designs.design_of(np.repeat(theta, repeats), most=most, seed=seed)
 
 
 def exact(mean, s, repeats, seed):
@@ -66,7 +67,7 @@ def test_equation_2_of_kanitscheider_by_hand():
 def test_has_no_bias_where_the_plain_estimate_is_too_high_by_half():
     a, s, j = model(12)
     found, plain = [], []
-    stencil = fisher.slope_over(THETA, (1, 2, 3))
+    stencil = _signal_designs.slope_over(THETA, (1, 2, 3))
     for seed in range(200):
         groups = [rows.float() for rows in sample(a, s, 15, seed)[1:4]]
         value = float(fisher.information(groups, stencil.weights)[0])
@@ -81,7 +82,7 @@ def test_has_no_bias_where_the_plain_estimate_is_too_high_by_half():
 def test_unequal_repeats_and_steps_have_no_bias_either():
     a, s, j = model(3)
     theta = np.array([0.0, 0.4, 2.0])
-    stencil = fisher.slope_over(theta, range(3))
+    stencil = _signal_designs.slope_over(theta, range(3))
     found = []
     for seed in range(300):
         groups = sample(a, s, 40, seed, theta)
@@ -92,7 +93,7 @@ def test_unequal_repeats_and_steps_have_no_bias_either():
 
 def test_leaving_a_fold_out_is_leaving_its_rows_out():
     a, s, _ = model(5)
-    groups, weights = sample(a, s, 23, 0)[:3], fisher.slope_over(THETA, range(3)).weights
+    groups, weights = sample(a, s, 23, 0)[:3], _signal_designs.slope_over(THETA, range(3)).weights
     fold_of = fisher.folds_of(groups, 10)
     found = fisher.information(groups, weights, fold_of, 10)
     for fold in range(10):
@@ -105,7 +106,7 @@ def test_leaving_a_fold_out_is_leaving_its_rows_out():
 @given(st.integers(0, 10_000), st.floats(-3, 3), st.booleans())
 def test_no_invertible_affine_map_changes_it(seed, offset, copied):
     a, s, _ = model(4)
-    groups, weights = sample(a, s, 20, 0)[:3], fisher.slope_over(THETA, range(3)).weights
+    groups, weights = sample(a, s, 20, 0)[:3], _signal_designs.slope_over(THETA, range(3)).weights
     change = torch.randn(4, 4, generator=draw(seed), dtype=torch.float64)
     change = change + 4 * torch.eye(4, dtype=torch.float64)
     after = [rows @ change + offset for rows in groups]
@@ -141,7 +142,7 @@ def test_too_few_repeats_for_the_directions_are_an_error():
 
 def test_linear_layers_against_their_closed_form():
     a, s, j = model(8)
-    plan = fisher.plan_of(design(repeats=2000))
+    plan = _signal_designs.plan_of(design(repeats=2000))
     groups = sample(a, s, 2000, 0)
     square, flat = (torch.randn(8, m, generator=draw(3), dtype=torch.float64) for m in (8, 3))
     closed = float((a @ flat) @ torch.linalg.solve(flat.T @ s @ flat, a @ flat))
@@ -151,7 +152,7 @@ def test_linear_layers_against_their_closed_form():
     )
     assert kept == pytest.approx(whole, rel=1e-9)  # an invertible layer loses nothing, to the last digit
     for found, truth in ((whole, j), (less, closed)):
-        estimate = fisher.jackknife(found)
+        estimate = _jackknife.jackknife(found)
         assert abs(estimate.value - truth) < 2 * (estimate.high - estimate.low)  # about 4 standard errors each way
         assert estimate.high - estimate.low < 0.2 * truth
     assert closed < j
@@ -160,7 +161,7 @@ def test_linear_layers_against_their_closed_form():
 
 def test_a_wide_linear_layer_has_the_rank_of_its_input():
     a, s, _ = model(6)
-    plan, groups = fisher.plan_of(design()), [rows.float() for rows in sample(a, s, 40, 0)]
+    plan, groups = _signal_designs.plan_of(design()), [rows.float() for rows in sample(a, s, 40, 0)]
     wide = torch.randn(6, 200, generator=draw(3))
     read, before = (
         fisher.read_layer([rows @ wide + 3 for rows in groups], plan, 256),
@@ -172,20 +173,22 @@ def test_a_wide_linear_layer_has_the_rank_of_its_input():
 
 def test_too_few_repeats_give_a_lower_bound():
     a, s, j = model(60)
-    plan, found = fisher.plan_of(design(repeats=12)), []
+    plan, found = _signal_designs.plan_of(design(repeats=12)), []
     for seed in range(10):
         read = fisher.read_layer([rows.float() for rows in sample(a, s, 12, seed)], plan, 64)
         assert read.bounded
         found.append(read.values[:, 0].mean())
     assert 0.1 * j < np.mean(found) < j
-    narrow = fisher.read_layer([rows.float() for rows in sample(a, s, 200, 0)], fisher.plan_of(design(repeats=200)), 8)
+    narrow = fisher.read_layer(
+        [rows.float() for rows in sample(a, s, 200, 0)], _signal_designs.plan_of(design(repeats=200)), 8
+    )
     assert (narrow.rank, narrow.bounded) == (None, True)
     assert 0.8 * j < narrow.values[:, 0].mean() < 1.1 * j
 
 
 def test_primal_and_dual_ridges_are_one():
     a, s, _ = model(9)
-    groups, weights = sample(a, s, 4, 0)[:3], fisher.slope_over(THETA, range(3)).weights
+    groups, weights = sample(a, s, 4, 0)[:3], _signal_designs.slope_over(THETA, range(3)).weights
     dual = fisher.ridge_readings([rows[:3] for rows in groups], weights)  # nine rows for nine numbers: primal
     padded = [torch.cat([rows[:3], torch.zeros(3, 4, dtype=torch.float64)], dim=1) for rows in groups]  # now dual
     assert fisher.ridge_readings(padded, weights)[:9] == pytest.approx(dual, rel=1e-6)
@@ -197,10 +200,10 @@ def test_a_learned_reading_finds_what_a_linear_one_misses():
     theta = np.linspace(1, 2, 5)
     noise = torch.randn(5, 300, 3, generator=draw(0))
     groups = [float(t) * rows for t, rows in zip(theta, noise, strict=True)]
-    plan = fisher.plan_of(design(theta, 300))
-    linear = fisher.jackknife(fisher.read_layer(groups, plan, 64).values.mean(axis=0))
+    plan = _signal_designs.plan_of(design(theta, 300))
+    linear = _jackknife.jackknife(fisher.read_layer(groups, plan, 64).values.mean(axis=0))
     found = fisher.read_learned(groups, plan, seed=0)
-    learned = fisher.jackknife(found.mean(axis=0))
+    learned = _jackknife.jackknife(found.mean(axis=0))
     truth = float((6 / theta[1:4] ** 2).mean())
     assert linear.low < 0 < linear.high < 0.3
     assert learned.low > 2 * linear.high
@@ -215,12 +218,12 @@ def test_the_jackknife_covers_and_the_ratio_too():
     a, s, j = model(8)
     reading = torch.randn(8, 1, generator=draw(5), dtype=torch.float64)
     closed = float((a @ reading).square() / (reading.T @ s @ reading))
-    plan, covered = fisher.plan_of(design()), []
+    plan, covered = _signal_designs.plan_of(design()), []
     for seed in range(80):
         groups = sample(a, s, 40, seed)
         whole = fisher.read_layer(groups, plan, 64).values.mean(axis=0)
         part = fisher.read_layer([rows @ reading for rows in groups], plan, 64).values.mean(axis=0)
-        one, share = fisher.jackknife(whole), fisher.ratio(part, whole)
+        one, share = _jackknife.jackknife(whole), _jackknife.ratio(part, whole)
         covered.append((one.low <= j <= one.high, share.low <= closed / j <= share.high))
     assert (np.mean(covered, axis=0) > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 80)).all()
 
@@ -230,17 +233,17 @@ def test_fieller_by_hand():
     above, below = np.array([2.0, 1.9, 2.0, 2.1]), np.array([4.0, 4.1, 4.0, 3.9])
     t2, v, c = 4.302652729911275**2, 2 / 3 * 0.02, -2 / 3 * 0.02
     roots = np.roots([16 - t2 * v, -2 * (8 - t2 * c), 4 - t2 * v])
-    found = fisher.ratio(above, below)
+    found = _jackknife.ratio(above, below)
     assert (found.value, *found[1:]) == pytest.approx((0.5, *sorted(roots)), rel=1e-9)
-    assert fisher.ratio(above, np.array([0.1, 1.0, 0.0, -1.0])) is None
-    assert fisher.ratio(above, -below) is None
-    assert fisher.ratio(below, below) == pytest.approx((1, 1, 1))
+    assert _jackknife.ratio(above, np.array([0.1, 1.0, 0.0, -1.0])) is None
+    assert _jackknife.ratio(above, -below) is None
+    assert _jackknife.ratio(below, below) == pytest.approx((1, 1, 1))
 
 
 def test_the_mean_of_the_rows_reaches_the_bound():
     # Ten readings of theta with unit noise: J = 10, their mean has error 1 / 10.
     groups = sample(torch.ones(10, dtype=torch.float64), torch.eye(10, dtype=torch.float64), 400, 0)
-    plan = fisher.plan_of(design(repeats=400))
+    plan = _signal_designs.plan_of(design(repeats=400))
     values = fisher.read_layer(groups, plan, 64).values
     fold = np.concatenate([own.numpy() for own in fisher.folds_of(groups, plan.folds)])
     theta = np.repeat(THETA, 400)
@@ -248,7 +251,7 @@ def test_the_mean_of_the_rows_reaches_the_bound():
     centres = [stencil.at for stencil in plan.local]
 
     def ratio(guess):
-        return fisher.jackknife(fisher.error_ratio(guess - theta, theta, fold, centres, values))
+        return _jackknife.jackknife(fisher.error_ratio(guess - theta, theta, fold, centres, values))
 
     reached, worse = ratio(estimate), ratio(np.concatenate([rows[:, 0].numpy() for rows in groups]))
     assert reached.low < 1 < reached.high
@@ -260,14 +263,14 @@ def test_the_mean_of_the_rows_reaches_the_bound():
 
 def test_a_shrunken_estimate_passes_the_bound_but_not_the_one_for_its_bias():
     groups = sample(torch.ones(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64), 400, 0)
-    found, plan = design(repeats=400), fisher.plan_of(design(repeats=400))
+    found, plan = design(repeats=400), _signal_designs.plan_of(design(repeats=400))
     values = fisher.read_layer(groups, plan, 64).values
     fold = np.concatenate([own.numpy() for own in fisher.folds_of(groups, plan.folds)])
     theta, centres = np.repeat(THETA, 400), [stencil.at for stencil in plan.local]
     outputs = [0.5 * rows.mean(dim=1, keepdim=True) for rows in groups]
     errors = torch.cat(outputs)[:, 0].numpy() - theta
     inner = np.abs(theta) <= 0.5
-    plain = fisher.jackknife(fisher.error_ratio(errors[inner], theta[inner], fold[inner], centres, values))
+    plain = _jackknife.jackknife(fisher.error_ratio(errors[inner], theta[inner], fold[inner], centres, values))
     biased = fisher.biased_error_ratio(errors[inner], theta[inner], fold[inner], outputs, found, plan, values)
     assert plain.high < 1
     assert biased.low < 1 < biased.high
@@ -283,13 +286,13 @@ def test_a_shrunken_estimate_passes_the_bound_but_not_the_one_for_its_bias():
 
 def test_rows_by_value():
     theta = np.array([0.0] * 12 + [1.0] * 10 + [2.0] * 30 + [3.0] * 9)
-    found = fisher.design_of(theta, most=20, seed=0)
+    found = _signal_designs.design_of(theta, most=20, seed=0)
     assert found.theta.tolist() == [0, 1, 2]
     assert [len(rows) for rows in found.rows] == [12, 10, 20]
     assert all((theta[rows] == t).all() for t, rows in zip(found.theta, found.rows, strict=True))
     assert (found.dropped_values, found.dropped_rows, found.repeats) == (1, 19, (10, 20))
-    assert fisher.plan_of(found).folds == 10
-    assert fisher.plan_of(design(repeats=500)).folds == fisher.FOLDS
+    assert _signal_designs.plan_of(found).folds == 10
+    assert _signal_designs.plan_of(design(repeats=500)).folds == _signal_designs.FOLDS
 
 
 @pytest.mark.parametrize(
@@ -302,7 +305,7 @@ def test_rows_by_value():
 )
 def test_too_little_to_follow(theta, told):
     with pytest.raises(NotApplicable, match=told):
-        fisher.design_of(theta, most=100, seed=0)
+        _signal_designs.design_of(theta, most=100, seed=0)
 
 
 @settings(max_examples=50, deadline=None)
@@ -311,18 +314,18 @@ def test_slopes_are_exact_for_quadratics_at_their_place(values, b, c):
     theta = np.sort(np.array(values))
     if np.diff(theta).min() < 1e-3:
         return
-    stencil = fisher.slope_over(theta, range(len(theta)))
+    stencil = _signal_designs.slope_over(theta, range(len(theta)))
     found = float(np.array(stencil.weights) @ (b * theta + c * theta**2))
     assert found == pytest.approx(b + 2 * c * stencil.at, rel=1e-6, abs=1e-6)
 
 
 def test_windows():
-    plan = fisher.plan_of(design(np.arange(17.0)))
+    plan = _signal_designs.plan_of(design(np.arange(17.0)))
     assert [stencil.at for stencil in plan.local] == pytest.approx(np.arange(2.0, 15.0))
     assert plan.local[0].groups == (0, 1, 2, 3, 4)
-    assert [stencil.at for stencil in fisher.plan_of(design(), 2).local] == [0]
+    assert [stencil.at for stencil in _signal_designs.plan_of(design(), 2).local] == [0]
     with pytest.raises(NotApplicable, match="reach 3 wants 7 values of the parameter or more, found 5"):
-        fisher.plan_of(design(), 3)
+        _signal_designs.plan_of(design(), 3)
 
 
 # --- what layers give ------------------------------------------------------------------------------------------------
@@ -343,8 +346,8 @@ class Several(torch.nn.Module):
 def test_layers_as_they_run():
     net = Several().eval()
     x = torch.randn(60, 3, generator=draw(0))
-    found = fisher.design_of(np.repeat([0.0, 1.0, 2.0], 20), most=100, seed=0)
-    layers, left_out = fisher.record(net, x, found)
+    found = _signal_designs.design_of(np.repeat([0.0, 1.0, 2.0], 20), most=100, seed=0)
+    layers, left_out = _activations.record(net, x, found)
     assert [(layer.name, layer.kind, layer.width) for layer in layers] == [
         ("input", "", 3),
         ("relu", "ReLU", 3),
@@ -365,13 +368,13 @@ def test_layers_as_they_run():
 
 
 def test_the_last_module_is_the_output_where_it_makes_it():
-    layers, _ = fisher.record(torch.nn.Linear(3, 2), torch.randn(30, 3), design(np.arange(3.0), 10))
+    layers, _ = _activations.record(torch.nn.Linear(3, 2), torch.randn(30, 3), design(np.arange(3.0), 10))
     assert [layer.name for layer in layers] == ["input", "model"]
 
 
 def test_the_widest_layers_are_left_out_where_memory_is_short():
     net = torch.nn.Sequential(torch.nn.Linear(3, 50), torch.nn.ReLU(), torch.nn.Linear(50, 4), torch.nn.Linear(4, 90))
-    layers, left_out = fisher.record(net, torch.randn(30, 3), design(np.arange(3.0), 10), memory=30 * 54 * 4)
+    layers, left_out = _activations.record(net, torch.randn(30, 3), design(np.arange(3.0), 10), memory=30 * 54 * 4)
     assert [layer.name for layer in layers] == ["input", "0", "2", "3"]
     assert left_out == ("1",)
 
@@ -384,17 +387,17 @@ def test_hooks_go_even_where_the_model_fails():
 
     net = Fails(torch.nn.Linear(3, 3))
     with pytest.raises(RuntimeError, match="no"):
-        fisher.record(net, torch.randn(30, 3), design(np.arange(3.0), 10))
+        _activations.record(net, torch.randn(30, 3), design(np.arange(3.0), 10))
     assert not net[0]._forward_hooks
     with pytest.raises(NotApplicable, match="not one row for each row"):
-        fisher.record(torch.nn.Flatten(0), torch.randn(30, 3), design(np.arange(3.0), 10))
+        _activations.record(torch.nn.Flatten(0), torch.randn(30, 3), design(np.arange(3.0), 10))
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_layers_of_a_cuda_model_lie_on_the_cpu():
     net, x = Several().eval(), torch.randn(60, 3, generator=draw(0))
-    found = fisher.design_of(np.repeat([0.0, 1.0, 2.0], 20), most=100, seed=0)
-    here, there = fisher.record(net, x, found)[0], fisher.record(net.cuda(), x.cuda(), found)[0]
+    found = _signal_designs.design_of(np.repeat([0.0, 1.0, 2.0], 20), most=100, seed=0)
+    here, there = _activations.record(net, x, found)[0], _activations.record(net.cuda(), x.cuda(), found)[0]
     for one, other in zip(here, there, strict=True):
         assert torch.allclose(torch.cat(one.groups), torch.cat(other.groups), atol=1e-5)

@@ -12,6 +12,7 @@ from torch import nn
 
 from assessor.contract import NotApplicable, Task
 from assessor_checks import _hessian as hessian
+from assessor_checks import _lanczos, _landscape
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -50,7 +51,7 @@ def network(widths=(4, 5, 3), activation=nn.Tanh, seed=0):
 
 
 def land_of(net, n=9, width=4, classes=3, **more):
-    return hessian.Landscape(net, cross_entropy, normal(n, width), labels(n, classes), **more)
+    return _landscape.Landscape(net, cross_entropy, normal(n, width), labels(n, classes), **more)
 
 
 def slow(land):
@@ -59,7 +60,7 @@ def slow(land):
     def loss(w):
         return land.row_losses(w, land.inputs, land.labels).mean()
 
-    with hessian.twice_differentiable(land.module):
+    with _landscape.twice_differentiable(land.module):
         return torch.autograd.functional.hessian(loss, land.weights)
 
 
@@ -106,7 +107,7 @@ def symmetric(size, seed=0, rank=None):
 )
 def test_products_equal_the_full_hessian(n, widths, activation, groups, seed):
     net = network((4, *widths, 3), activation, seed)
-    land = hessian.Landscape(net, cross_entropy, normal(n, 4, seed=seed), labels(n, 3, seed))
+    land = _landscape.Landscape(net, cross_entropy, normal(n, 4, seed=seed), labels(n, 3, seed))
     exact = slow(land)
     found, forms = hessian.full_matrix(hessian.Hessian(land, groups=groups, seed=seed))
     assert (found - exact).abs().max() <= 1e-9 * max(1e-3, exact.abs().max())
@@ -169,7 +170,7 @@ LAYERS = {
 def test_common_layers(name):
     torch.manual_seed(0)
     net = LAYERS[name]().double().eval()
-    land = hessian.Landscape(net, cross_entropy, normal(6, 5, 3), labels(6, 3))
+    land = _landscape.Landscape(net, cross_entropy, normal(6, 5, 3), labels(6, 3))
     exact, found = slow(land), whole(land)
     assert gap(found, exact) < 1e-12
     assert gap(found, found.mT) < 1e-12
@@ -181,14 +182,14 @@ def test_common_layers(name):
 def test_linear_regression_by_hand():
     # l = (w x + b - y)^2 / 2: H = X^T X / n with a column of ones for the bias, whatever w and y are
     net, x = nn.Linear(3, 1).double(), normal(8, 3)
-    land = hessian.Landscape(net, half_square, x, normal(8, seed=1))
+    land = _landscape.Landscape(net, half_square, x, normal(8, seed=1))
     design = torch.cat([x, torch.ones(8, 1, dtype=torch.float64)], dim=1)
     assert gap(whole(land), design.mT @ design / 8) < 1e-14
     assert hessian.Hessian(land).products(torch.zeros(1, 4, dtype=torch.float64))[1].item() == 0
 
 
 def test_a_loss_without_curvature_has_the_zero_hessian():
-    land = hessian.Landscape(nn.Linear(2, 1).double(), lambda z, y: z.squeeze(1) + y, normal(3, 2), normal(3))
+    land = _landscape.Landscape(nn.Linear(2, 1).double(), lambda z, y: z.squeeze(1) + y, normal(3, 2), normal(3))
     assert torch.equal(whole(land), torch.zeros(3, 3, dtype=torch.float64))
 
 
@@ -205,14 +206,14 @@ def test_groups_are_the_hessians_of_their_rows():
     _, forms = hessian.full_matrix(hessian.Hessian(land, groups=5, seed=1))
     order = torch.randperm(5, generator=generator(1)).tolist()
     for row, form in zip(order, forms, strict=True):
-        alone = hessian.Landscape(land.module, cross_entropy, land.inputs[[row]], land.labels[[row]])
+        alone = _landscape.Landscape(land.module, cross_entropy, land.inputs[[row]], land.labels[[row]])
         assert torch.allclose(form, slow(alone).diagonal(), rtol=1e-9, atol=1e-12)
 
 
 def test_float32_is_near_float64():
     net = network((4, 30, 3))
     exact = whole(land_of(net, n=50))
-    single = hessian.Landscape(net.float(), cross_entropy, normal(50, 4).float(), labels(50, 3))
+    single = _landscape.Landscape(net.float(), cross_entropy, normal(50, 4).float(), labels(50, 3))
     assert gap(whole(single).double(), exact) < 1e-4
 
 
@@ -223,12 +224,12 @@ def test_certain_models_keep_their_curvature_in_float32():
     with torch.no_grad():
         net.weight.mul_(12)
     y = net(x).argmax(dim=1)
-    exact = whole(hessian.Landscape(net, cross_entropy, x, y))
+    exact = whole(_landscape.Landscape(net, cross_entropy, x, y))
     sure = (net(x).softmax(dim=1).amax(dim=1) > 1 - 1e-3).nonzero().squeeze(1)
-    exact = whole(hessian.Landscape(net, cross_entropy, x[sure], y[sure]))
+    exact = whole(_landscape.Landscape(net, cross_entropy, x[sure], y[sure]))
     net, x, y = net.float(), x[sure].float(), y[sure]
-    careful = whole(hessian.Landscape(net, hessian.exact_loss(Task.MULTICLASS), x, y))
-    careless = whole(hessian.Landscape(net, cross_entropy, x, y))
+    careful = whole(_landscape.Landscape(net, _landscape.exact_loss(Task.MULTICLASS), x, y))
+    careless = whole(_landscape.Landscape(net, cross_entropy, x, y))
     assert gap(careful.double(), exact) < 0.1 * gap(careless.double(), exact) < 0.1
 
 
@@ -268,7 +269,7 @@ def test_nothing_of_the_module_changes():
     net = LAYERS["convolution"]().double().eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     fast = torch.backends.mha.get_fastpath_enabled()
-    land = hessian.Landscape(net, cross_entropy, normal(6, 5, 3), labels(6, 3))
+    land = _landscape.Landscape(net, cross_entropy, normal(6, 5, 3), labels(6, 3))
     whole(land)
     land.gradient(land.weights + 1)
     land.losses(land.weights + 1)
@@ -277,7 +278,7 @@ def test_nothing_of_the_module_changes():
         raise RuntimeError("no")
 
     with pytest.raises(NotApplicable):
-        hessian.Hessian(hessian.Landscape(net, fails, normal(6, 5, 3), labels(6, 3)))
+        hessian.Hessian(_landscape.Landscape(net, fails, normal(6, 5, 3), labels(6, 3)))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
     assert torch.backends.mha.get_fastpath_enabled() is fast
@@ -303,12 +304,12 @@ def test_rows_of_a_chunk_follow_their_size():
 
 
 def test_rows_that_depend_on_chance_or_on_each_other_are_refused():
-    hessian.require_deterministic(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout()).eval())
+    _landscape.require_deterministic(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout()).eval())
     for layer in (nn.BatchNorm1d(2), nn.Dropout(0.5)):
         with pytest.raises(NotApplicable, match="layer '0' is in train mode"):
-            hessian.require_deterministic(nn.Sequential(layer.train()))
+            _landscape.require_deterministic(nn.Sequential(layer.train()))
     with pytest.raises(NotApplicable, match="layer '0' normalises by the batch it is given"):
-        hessian.require_deterministic(nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False)).eval())
+        _landscape.require_deterministic(nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False)).eval())
 
 
 @pytest.mark.parametrize("steps", [0, 6])
@@ -347,7 +348,7 @@ def test_directions_taken_out_are_exact_and_cut_the_error():
 def test_second_derivatives_are_symmetric(name):
     torch.manual_seed(0)
     net = LAYERS[name]().eval()
-    land = hessian.Landscape(net, cross_entropy, normal(6, 5, 3).float(), labels(6, 3))
+    land = _landscape.Landscape(net, cross_entropy, normal(6, 5, 3).float(), labels(6, 3))
     assert hessian.asymmetry(land) < 1e-4 < hessian.SKEWED
 
 
@@ -395,31 +396,31 @@ def test_crossed_mean_covers():
 
 def test_lanczos_finds_the_spectrum():
     matrix = symmetric(12)
-    krylov = hessian.lanczos(lambda v: v @ matrix, normal(2, 12), 50)
+    krylov = _lanczos.lanczos(lambda v: v @ matrix, normal(2, 12), 50)
     exact = torch.linalg.eigvalsh(matrix)
     assert krylov.steps == (12, 12)
     for start in range(2):
-        assert torch.allclose(hessian.ritz(krylov, start)[0], exact, atol=1e-10)
+        assert torch.allclose(_lanczos.ritz(krylov, start)[0], exact, atol=1e-10)
         basis = krylov.basis[start]
         assert torch.allclose(basis @ basis.mT, torch.eye(12, dtype=torch.float64), atol=1e-12)
 
 
 def test_lanczos_stops_where_the_space_ends():
     for rank, steps in ((2, 3), (1, 2)):  # the kernel is one more eigenspace
-        krylov = hessian.lanczos(lambda v, rank=rank: v @ symmetric(20, rank=rank), normal(1, 20), 15)
+        krylov = _lanczos.lanczos(lambda v, rank=rank: v @ symmetric(20, rank=rank), normal(1, 20), 15)
         assert krylov.steps == (steps,)
-        assert hessian.ritz(krylov, 0)[0][-1].item() == pytest.approx(30)
-    nothing = hessian.lanczos(torch.zeros_like, normal(1, 20), 15)
+        assert _lanczos.ritz(krylov, 0)[0][-1].item() == pytest.approx(30)
+    nothing = _lanczos.lanczos(torch.zeros_like, normal(1, 20), 15)
     assert nothing.steps == (1,)
-    assert hessian.ritz(nothing, 0)[0].tolist() == [0.0]
+    assert _lanczos.ritz(nothing, 0)[0].tolist() == [0.0]
 
 
 def test_lanczos_stops_at_the_tolerance():
     matrix = symmetric(60)
-    krylov = hessian.lanczos(lambda v: v @ matrix, normal(2, 60), 60, tolerance=1e-6)
+    krylov = _lanczos.lanczos(lambda v: v @ matrix, normal(2, 60), 60, tolerance=1e-6)
     assert max(krylov.steps) < 30
     for start in range(2):
-        value, residual = hessian.top_ritz(krylov, start)
+        value, residual = _lanczos.top_ritz(krylov, start)
         assert residual <= 1e-6 * value
         assert 30 - residual <= value <= 30 + 1e-9
 
@@ -446,8 +447,8 @@ def test_more_eigenvalues_asked_for_than_there_are():
 def test_quadrature_gives_the_moments():
     matrix, start = symmetric(30), normal(1, 30)
     unit = start[0] / start.norm()
-    krylov = hessian.lanczos(lambda v: v @ matrix, start, 6)
-    ((nodes, weights),) = hessian.quadrature(krylov)
+    krylov = _lanczos.lanczos(lambda v: v @ matrix, start, 6)
+    ((nodes, weights),) = _lanczos.quadrature(krylov)
     assert weights.sum() == pytest.approx(1)
     image = unit.clone()
     for power in range(1, 12):  # exact up to degree 2 * 6 - 1
@@ -456,12 +457,12 @@ def test_quadrature_gives_the_moments():
 
 
 def test_density_of_a_known_spectrum():
-    grid, curve = hessian.density([(np.array([0.0, 1.0]), np.array([0.75, 0.25]))], points=2001, width=0.02)
+    grid, curve = _lanczos.density([(np.array([0.0, 1.0]), np.array([0.75, 0.25]))], points=2001, width=0.02)
     assert np.trapezoid(curve, grid) == pytest.approx(1, abs=1e-4)
     assert np.trapezoid(curve[grid > 0.5], grid[grid > 0.5]) == pytest.approx(0.25, abs=1e-4)
-    _, flat = hessian.density([(np.array([2.0]), np.array([1.0]))] * 2, points=101, width=0.01)
+    _, flat = _lanczos.density([(np.array([2.0]), np.array([1.0]))] * 2, points=101, width=0.01)
     assert np.isfinite(flat).all()
-    _, zero = hessian.density([(np.array([0.0]), np.array([1.0]))], points=101, width=0.01)
+    _, zero = _lanczos.density([(np.array([0.0]), np.array([1.0]))], points=101, width=0.01)
     assert np.isfinite(zero).all()
 
 
@@ -471,6 +472,6 @@ def test_cuda_equals_cpu():
     torch.manual_seed(0)
     net = LAYERS["convolution"]().double().eval()
     x, y = normal(6, 5, 3), labels(6, 3)
-    here = whole(hessian.Landscape(net, cross_entropy, x, y), groups=2)
-    there = whole(hessian.Landscape(net.cuda(), cross_entropy, x.cuda(), y.cuda()), groups=2)
+    here = whole(_landscape.Landscape(net, cross_entropy, x, y), groups=2)
+    there = whole(_landscape.Landscape(net.cuda(), cross_entropy, x.cuda(), y.cuda()), groups=2)
     assert gap(there.cpu(), here) < 1e-9

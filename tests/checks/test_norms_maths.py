@@ -12,7 +12,7 @@ from torch import nn
 
 from assessor.contract import Task
 from assessor_checks import _norms as norms
-from assessor_checks._hessian import Landscape, exact_loss
+from assessor_checks._landscape import Landscape, exact_loss
 
 
 @pytest.fixture(autouse=True, scope="module")

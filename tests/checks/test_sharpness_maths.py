@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from torch import nn
 
 from assessor_checks import _sharpness as sharpness
-from assessor_checks._hessian import Landscape
+from assessor_checks._landscape import Landscape
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._fisher import Design, Layer, Plan, Read
+    from assessor_checks._activations import Layer
+    from assessor_checks._fisher import Read
     from assessor_checks._intervals import Estimate
+    from assessor_checks._signal_designs import Design, Plan
 
 HOW = "bias-corrected, mean over the parameter's values; 95 % delete-a-group jackknife over repeats"
 HOW_LEARNED = "small non-linear reading trained on half of the repeats and judged on the other; 95 % jackknife"
@@ -154,10 +156,11 @@ def measure(subject: Subject, params: FisherFlowParams, seed: int) -> Result:
         NotApplicable: Too few values or repeats, no noise, values that are not finite, or no information to follow.
     """
     from assessor_checks import _fisher as fisher
+    from assessor_checks import _signal_designs
 
-    design = fisher.design_of(subject.splits["design"].labels, most=params.max_repeats, seed=seed)
+    design = _signal_designs.design_of(subject.splits["design"].labels, most=params.max_repeats, seed=seed)
     layers, left_out = _layers(subject, design)
-    plan = fisher.plan_of(design, params.reach)
+    plan = _signal_designs.plan_of(design, params.reach)
     if params.tighten and design.repeats[0] < fisher.LEAST_LEARNED:
         raise NotApplicable(
             f"tighten wants at least {fisher.LEAST_LEARNED} repeats of each value, found {design.repeats[0]}"
@@ -198,7 +201,7 @@ def _layers(subject: Subject, design: Design) -> tuple[list[Layer], tuple[str, .
     """Recorded layers whose numbers are finite, and the names of the others."""
     import torch
 
-    from assessor_checks import _fisher as fisher
+    from assessor_checks import _activations
 
     inputs, _ = subject.tensors("design")
     if not inputs.is_floating_point():
@@ -207,7 +210,7 @@ def _layers(subject: Subject, design: Design) -> tuple[list[Layer], tuple[str, .
     for name, part in subject.module.named_modules():
         if part.training and isinstance(part, unsteady):
             raise NotApplicable(f"layer '{name}' is in train mode, so that the same input gives other activations")
-    layers, left_out = fisher.record(subject.module, inputs, design)
+    layers, left_out = _activations.record(subject.module, inputs, design)
     bad = {layer.name: sum(int((~rows.isfinite()).any(dim=1).sum()) for rows in layer.groups) for layer in layers}
     for layer in (layers[0], layers[-1]):
         if bad[layer.name]:
@@ -235,7 +238,7 @@ def _row(layer: Layer, plan: Plan, params: FisherFlowParams, seed: int, done: in
 
 def _shares(rows: list[_Row]) -> tuple[Estimate, _Loss | None]:
     """The output's share of the input's information, and the largest loss on the way."""
-    from assessor_checks import _fisher as fisher
+    from assessor_checks import _jackknife
 
     first, last = rows[0], rows[-1]
     for row in (first, last):
@@ -244,9 +247,9 @@ def _shares(rows: list[_Row]) -> tuple[Estimate, _Loss | None]:
                 f"at '{row.layer.name}' the parameter changes numbers that carry no noise, so that the information "
                 "has no finite value; the design split needs repeats with independent noise"
             )
-    share = fisher.ratio(last.mean, first.mean)
+    share = _jackknife.ratio(last.mean, first.mean)
     if share is None:
-        found = fisher.jackknife(first.mean)
+        found = _jackknife.jackknife(first.mean)
         raise NotApplicable(
             f"the input's linear information about the parameter cannot be told from 0 ({found.value:.3g}, interval "
             f"{found.low:.3g} to {found.high:.3g}); give more repeats or values further apart"
@@ -256,7 +259,7 @@ def _shares(rows: list[_Row]) -> tuple[Estimate, _Loss | None]:
 
 def _largest_loss(rows: list[_Row]) -> _Loss | None:
     """Between two layers measured whole, against the most that is found later; None without two of them."""
-    from assessor_checks import _fisher as fisher
+    from assessor_checks import _jackknife
 
     best = [max(rows[index:], key=lambda row: float(row.mean[0])) for index in range(len(rows))]
     whole = [index for index, row in enumerate(rows) if row.read is not None and not row.read.bounded]
@@ -264,7 +267,7 @@ def _largest_loss(rows: list[_Row]) -> _Loss | None:
     if not steps:
         return None
     a, b = max(steps, key=lambda step: float(best[step[0]].mean[0] - best[step[1]].mean[0]))
-    share = fisher.ratio(best[a].mean - best[b].mean, rows[0].mean)
+    share = _jackknife.ratio(best[a].mean - best[b].mean, rows[0].mean)
     return None if share is None else _Loss(share, rows[a].layer.name, rows[b].layer.name)
 
 
@@ -275,6 +278,7 @@ def _error_ratios(
     import numpy as np
 
     from assessor_checks import _fisher as fisher
+    from assessor_checks import _jackknife
 
     if subject.task.is_classification or params.parameter != "target":
         return ()
@@ -285,7 +289,7 @@ def _error_ratios(
     folds, centres = values.shape[1] - 1, [stencil.at for stencil in plan.local]
 
     def ratio(name: str, errors: np.ndarray, theta: np.ndarray, fold: np.ndarray, where: str) -> Metric:
-        found = fisher.jackknife(fisher.error_ratio(errors, theta, fold, centres, values))
+        found = _jackknife.jackknife(fisher.error_ratio(errors, theta, fold, centres, values))
         return _metric(name, found, len(errors), f"{where}; {how}")
 
     def inside(theta: np.ndarray) -> np.ndarray:
@@ -313,7 +317,7 @@ def _error_ratios(
 
 
 def _learned(rows: list[_Row], n: int) -> tuple[Metric, ...]:
-    from assessor_checks import _fisher as fisher
+    from assessor_checks import _jackknife
 
     first, last = rows[0].learned, rows[-1].learned
     if first is None or last is None:
@@ -323,13 +327,13 @@ def _learned(rows: list[_Row], n: int) -> tuple[Metric, ...]:
         _information("information_input_learned", below, n // 2, Better.NONE, HOW_LEARNED),
         _information("information_output_learned", above, n // 2, Better.HIGHER, HOW_LEARNED),
     ]
-    if (share := fisher.ratio(above, below)) is not None:
+    if (share := _jackknife.ratio(above, below)) is not None:
         metrics.append(_metric("transmission_output_learned", share, n // 2, HOW_LEARNED, better=Better.HIGHER))
     return tuple(metrics)
 
 
 def _information(name: str, values: np.ndarray, n: int, better: Better, method: str) -> Metric:
-    from assessor_checks._fisher import jackknife
+    from assessor_checks._jackknife import jackknife
 
     return _metric(name, jackknife(values), n, method, better=better, unit=UNIT)
 
@@ -361,11 +365,11 @@ def _metric(
 
 
 def _table(rows: list[_Row]) -> Table:
-    from assessor_checks import _fisher as fisher
+    from assessor_checks import _jackknife
 
     cells = []
     for row in rows:
-        found = None if row.read is None else fisher.jackknife(row.mean)
+        found = None if row.read is None else _jackknife.jackknife(row.mean)
         share = None if row.read is None else float(row.mean[0] / rows[0].mean[0])
         learned = None if row.learned is None else float(row.learned[:, 0].mean())
         rank, bounded = (None, None) if row.read is None else (row.read.rank, row.read.bounded)
@@ -432,7 +436,7 @@ def _facts(rows: list[_Row], design: Design, params: FisherFlowParams, left_out:
 def _findings(rows: list[_Row], design: Design, share: Estimate, loss: _Loss | None) -> list[str]:
     import numpy as np
 
-    from assessor_checks import _fisher as fisher
+    from assessor_checks import _jackknife
 
     remarks = [
         f"A linear reading of the output tells the parameter with {share.value:.0%} of the information that a linear "
@@ -448,7 +452,9 @@ def _findings(rows: list[_Row], design: Design, share: Estimate, loss: _Loss | N
     risen = [
         row.layer.name
         for row in rows[1:]
-        if row.read is not None and (found := fisher.ratio(row.mean, rows[0].mean)) is not None and found.low > 1 + SAME
+        if row.read is not None
+        and (found := _jackknife.ratio(row.mean, rows[0].mean)) is not None
+        and found.low > 1 + SAME
     ]
     if risen:
         remarks.append(

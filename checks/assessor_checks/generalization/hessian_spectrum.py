@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
-    from assessor_checks._hessian import Crossed, Hessian, Landscape, Outer
+    from assessor_checks._hessian import Crossed, Hessian, Outer
+    from assessor_checks._landscape import Landscape
 
 EXACT = 1024  # parameters up to which the whole Hessian costs little more than its estimates
 STARTS = 5  # Lanczos runs behind the density
@@ -104,11 +105,11 @@ def measure(subject: Subject, params: HessianSpectrumParams, seed: int) -> Resul
     Raises:
         NotApplicable: The split is missing or empty, or the loss or its derivatives are not finite or contradictory.
     """
-    from assessor_checks import _hessian
+    from assessor_checks import _hessian, _landscape
 
     if params.split not in subject.splits:
         raise NotApplicable(f"there is no {params.split} split")
-    land = _hessian.landscape(subject, params.split, params.rows, seed)
+    land = _landscape.landscape(subject, params.split, params.rows, seed)
     if _hessian.asymmetry(land) > _hessian.SKEWED:
         raise NotApplicable(
             "the second derivatives that PyTorch gives for this model contradict each other, as known of weight "
@@ -147,7 +148,7 @@ def _estimated(hessian: Hessian, params: HessianSpectrumParams, seed: int) -> _S
     """One Lanczos run for eigenvalues and trace, some more for the density, random directions for the trace's rest."""
     import torch
 
-    from assessor_checks import _hessian
+    from assessor_checks import _hessian, _lanczos
 
     generator = torch.Generator().manual_seed(seed)
     starts = torch.randn(STARTS, hessian.parameters, generator=generator).to(hessian.shares.device, hessian.dtype)
@@ -157,7 +158,7 @@ def _estimated(hessian: Hessian, params: HessianSpectrumParams, seed: int) -> _S
     outer = _hessian.outer(hessian, krylov, params.top)
     basis = krylov.basis[0, : krylov.steps[0]]
     drawn = _hessian.drawn_forms(hessian, basis, params.probes, generator)
-    measures = [*_hessian.quadrature(krylov)]
+    measures = [*_lanczos.quadrature(krylov)]
     del krylov, basis
     block = _hessian.together(hessian.parameters, params.steps)
     for first in range(1, STARTS, block):
@@ -171,11 +172,11 @@ def _runs(
     """Nodes and weights from some more starts, kept for a later run."""
     import numpy as np
 
-    from assessor_checks import _hessian
+    from assessor_checks import _hessian, _lanczos
 
     def compute() -> JsonValue:
         krylov, _ = _hessian.krylov_space(hessian, starts, params.steps)
-        return [[nodes.tolist(), weights.tolist()] for nodes, weights in _hessian.quadrature(krylov)]
+        return [[nodes.tolist(), weights.tolist()] for nodes, weights in _lanczos.quadrature(krylov)]
 
     found: Any = kept(["density", params.model_dump(mode="json"), seed, first, len(starts)], compute)
     return [(np.array(nodes), np.array(weights)) for nodes, weights in found]
@@ -272,9 +273,9 @@ def _curve(found: _Spectrum, parameters: int, params: HessianSpectrumParams) -> 
     """The density; nothing where it is under a tenth of what a single eigenvalue gives."""
     import numpy as np
 
-    from assessor_checks import _hessian
+    from assessor_checks import _lanczos
 
-    grid, curve = _hessian.density(found.measures, points=POINTS, width=WIDTH)
+    grid, curve = _lanczos.density(found.measures, points=POINTS, width=WIDTH)
     step = grid[1] - grid[0]
     sigma = step * (POINTS - 1) * WIDTH / (1 + 8 * WIDTH)
     least = 0.1 / (parameters * sigma * np.sqrt(2 * np.pi))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
-    from assessor_checks._hessian import Landscape
+    from assessor_checks._landscape import Landscape
     from assessor_checks._norms import Layer
 
 SHARE = 0.1  # quantile of the margins that stands for them (Jiang et al. 2020, section 4)
@@ -90,11 +90,11 @@ def measure(subject: Subject, params: NormMeasuresParams, seed: int) -> Result:
     """
     import torch
 
-    from assessor_checks import _hessian, _norms
+    from assessor_checks import _landscape, _norms
 
     if params.split not in subject.splits:
         raise NotApplicable(f"there is no {params.split} split")
-    land = _hessian.landscape(subject, params.split, params.rows, seed)
+    land = _landscape.landscape(subject, params.split, params.rows, seed)
     outputs, slopes = _norms.derivative_along_weights(land)
     own = _norms.fisher_rao(subject.task, outputs, slopes)
     labelled = _norms.empirical_fisher_rao(subject.task, outputs, slopes, land.labels)

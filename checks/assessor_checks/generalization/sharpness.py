@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
-    from assessor_checks._hessian import Crossed, Landscape
+    from assessor_checks._hessian import Crossed
+    from assessor_checks._landscape import Landscape
     from assessor_checks._sharpness import Tolerated, Worst
 
 POINTS = 21  # of the plotted lines
@@ -111,11 +112,11 @@ def measure(subject: Subject, params: SharpnessParams, seed: int) -> Result:
     """
     import torch
 
-    from assessor_checks import _hessian
+    from assessor_checks import _landscape
 
     if params.split not in subject.splits:
         raise NotApplicable(f"there is no {params.split} split")
-    land = _hessian.landscape(subject, params.split, params.rows, seed)
+    land = _landscape.landscape(subject, params.split, params.rows, seed)
     target = params.target_rise
     if not subject.task.is_classification:
         target *= float(land.labels.double().var(correction=0)) / 2
