@@ -12,10 +12,12 @@ from torch import nn
 
 from assessor.contract import Task
 from assessor_checks import _flatness as flatness
+from assessor_checks import _gap_prediction
 from assessor_checks import _reference_models as reference
+from assessor_checks._gap_prediction import Family
 from assessor_checks._intervals import Estimate
 from assessor_checks._layers import last_linear
-from assessor_checks._reference_models import Family, Recipe, Schedule
+from assessor_checks._reference_models import Recipe, Schedule
 
 RECIPE = Recipe(seed=3, batch_size=8, learning_rate=0.02, label_noise=0.0)
 SCHEDULE = Schedule("adamw", 0.0, 200, 0.05)
@@ -190,7 +192,7 @@ def test_line_and_prediction_interval_equal_scipy_and_the_textbook():
     rng = np.random.default_rng(0)
     x = rng.normal(size=12)
     y = 2 * x + rng.normal(size=12)
-    line, slow = reference.fit_line(x, y), stats.linregress(x, y)
+    line, slow = _gap_prediction.fit_line(x, y), stats.linregress(x, y)
     at = line.at(0.7)
     assert at.value == pytest.approx(slow.intercept + 0.7 * slow.slope, rel=1e-12)
     residual = y - slow.intercept - slow.slope * x
@@ -206,7 +208,7 @@ def test_prediction_interval_covers_a_new_point():
     for _ in range(2000):
         x = rng.normal(size=11)
         y = 0.5 * x + rng.normal(size=11)
-        found = reference.fit_line(x[:10], y[:10]).at(x[10])
+        found = _gap_prediction.fit_line(x[:10], y[:10]).at(x[10])
         inside += found.low <= y[10] <= found.high
     assert abs(inside / 2000 - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 2000)
 
@@ -220,14 +222,14 @@ def test_leaving_out_equals_the_hat_matrix():
     residual = y - design @ np.linalg.pinv(design) @ y
     sse = (residual**2).sum() - residual**2 / (1 - hat)
     student = residual / np.sqrt(sse / 12 * (1 - hat))  # externally studentised, 12 degrees of freedom
-    assert reference.left_out_inside(x, y) == int((np.abs(student) <= stats.t.ppf(0.975, 12)).sum())
+    assert _gap_prediction.left_out_inside(x, y) == int((np.abs(student) <= stats.t.ppf(0.975, 12)).sum())
 
 
 def test_a_line_needs_two_values():
     with pytest.raises(ValueError, match="two values of x"):
-        reference.fit_line(np.ones(5), np.arange(5.0))
+        _gap_prediction.fit_line(np.ones(5), np.arange(5.0))
     with pytest.raises(ValueError, match="three points"):
-        reference.fit_line(np.arange(2.0), np.arange(2.0))
+        _gap_prediction.fit_line(np.arange(2.0), np.arange(2.0))
 
 
 # --- rank correlation ------------------------------------------------------------------------------------------------
@@ -236,13 +238,13 @@ def test_a_line_needs_two_values():
 def test_kendall_equals_scipy():
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=20), rng.normal(size=20)
-    found, slow = reference.kendall(x, x + y, 0), stats.kendalltau(x, x + y)
+    found, slow = _gap_prediction.kendall(x, x + y, 0), stats.kendalltau(x, x + y)
     assert found.tau == pytest.approx(slow.statistic, abs=1e-12)
     assert found.pairs == 190
-    assert found.p == pytest.approx(slow.pvalue, abs=4 * math.sqrt(slow.pvalue / reference.PERMUTATIONS))
+    assert found.p == pytest.approx(slow.pvalue, abs=4 * math.sqrt(slow.pvalue / _gap_prediction.PERMUTATIONS))
     null = stats.kendalltau(x, y)
-    ours = reference.kendall(x, y, 0).p
-    assert ours == pytest.approx(null.pvalue, abs=4 * 0.5 / math.sqrt(reference.PERMUTATIONS))
+    ours = _gap_prediction.kendall(x, y, 0).p
+    assert ours == pytest.approx(null.pvalue, abs=4 * 0.5 / math.sqrt(_gap_prediction.PERMUTATIONS))
 
 
 def test_kendall_within_groups_by_hand():
@@ -250,15 +252,15 @@ def test_kendall_within_groups_by_hand():
     x = np.array([1.0, 2.0, 3.0, 11.0, 12.0, 13.0])
     y = np.array([3.0, 2.0, 1.0, 12.0, 13.0, 11.0])
     groups = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
-    assert reference.kendall(x, y, 0).tau == pytest.approx((9 + 1 - 5) / 15)
-    found = reference.kendall(x, y, 0, groups=groups)
+    assert _gap_prediction.kendall(x, y, 0).tau == pytest.approx((9 + 1 - 5) / 15)
+    found = _gap_prediction.kendall(x, y, 0, groups=groups)
     assert (found.tau, found.pairs) == (pytest.approx((1 - 5) / 6), 6)
     # 36 equally likely orders; |C - D| of a group of three is 3, 1, 1, 1, 1, 3 with signs: at least 4 for 10 of 36.
     assert found.p == pytest.approx(10 / 36, abs=0.03)
 
 
 def test_kendall_without_pairs():
-    assert reference.kendall(np.arange(3.0), np.arange(3.0), 0, groups=np.arange(3.0)) == (0.0, 1.0, 0)
+    assert _gap_prediction.kendall(np.arange(3.0), np.arange(3.0), 0, groups=np.arange(3.0)) == (0.0, 1.0, 0)
 
 
 def test_kendall_interval_covers():
@@ -267,16 +269,16 @@ def test_kendall_interval_covers():
     for _ in range(600):
         x = rng.normal(size=24)
         y = 0.6 * x + 0.8 * rng.normal(size=24)
-        found = reference.tau_interval(float(stats.kendalltau(x, y).statistic), 24)
+        found = _gap_prediction.tau_interval(float(stats.kendalltau(x, y).statistic), 24)
         inside += found.low <= wanted <= found.high
     assert abs(inside / 600 - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 600)
 
 
 def test_a_perfect_order_has_an_interval_too():
-    found = reference.tau_interval(1.0, 10)
+    found = _gap_prediction.tau_interval(1.0, 10)
     assert found.value == found.high == 1.0
     assert 0.5 < found.low < 1.0
-    assert reference.tau_interval(-1.0, 10).low == -1.0
+    assert _gap_prediction.tau_interval(-1.0, 10).low == -1.0
 
 
 # --- all together ----------------------------------------------------------------------------------------------------
@@ -292,23 +294,23 @@ def planted(slope, models=20, noise_step=0.0, seed=0):
 
 
 def test_a_planted_relation_is_read_off_and_its_shuffled_twin_is_not():
-    found = reference.read_off(planted(1.0), math.exp(0.2), 0)
+    found = _gap_prediction.read_off(planted(1.0), math.exp(0.2), 0)
     assert found.predicted.low < 0.2 < found.predicted.high
     assert found.predicted.value == pytest.approx(0.2, abs=0.05)
     assert found.tau.low > 0.5
     assert found.same.p < 0.01
     family = planted(1.0)
-    shuffled = reference.read_off(family._replace(gap=np.roll(family.gap, 7)), math.exp(0.2), 0)
+    shuffled = _gap_prediction.read_off(family._replace(gap=np.roll(family.gap, 7)), math.exp(0.2), 0)
     assert shuffled.tau.low < 0 < shuffled.tau.high
 
 
 def test_a_relation_that_label_noise_alone_makes():
-    found = reference.read_off(planted(0.0, noise_step=1.0), 1.0, 0)
+    found = _gap_prediction.read_off(planted(0.0, noise_step=1.0), 1.0, 0)
     assert found.tau.low > 0
     assert found.same.p > 0.05
-    assert reference.read_off(planted(1.0)._replace(noise=np.zeros(20)), 1.0, 0).same is None
+    assert _gap_prediction.read_off(planted(1.0)._replace(noise=np.zeros(20)), 1.0, 0).same is None
 
 
 def test_difference_by_hand():
-    found = reference.difference(Estimate(3.0, 2.0, 5.0), Estimate(1.0, 0.0, 5.0))
+    found = _gap_prediction.difference(Estimate(3.0, 2.0, 5.0), Estimate(1.0, 0.0, 5.0))
     assert found == Estimate(2.0, 2 - math.hypot(1, 4), 2 + math.hypot(2, 1))

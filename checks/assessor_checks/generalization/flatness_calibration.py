@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
+    from assessor_checks._gap_prediction import Family, Findings, Line
     from assessor_checks._intervals import Estimate
-    from assessor_checks._reference_models import Family, Findings, Fit, Line, Recipe, Rows
+    from assessor_checks._reference_models import Fit, Recipe, Rows
 
 FEWEST = 8  # reference models below which a line with its scatter says too little
 MATCHED = (0.001, 0.1)  # training losses, as compared with loss_target, that are matched by themselves
@@ -134,6 +135,7 @@ def measure(subject: Subject, params: FlatnessCalibrationParams, seed: int) -> R
         NotApplicable: The last layer cannot be measured, `build` gives another architecture or a trained model, or
             too few reference models reached the training loss.
     """
+    from assessor_checks import _gap_prediction
     from assessor_checks import _reference_models as reference
 
     if params.gap == "accuracy" and not subject.task.is_classification:
@@ -150,7 +152,7 @@ def measure(subject: Subject, params: FlatnessCalibrationParams, seed: int) -> R
     )
     fits, starts = reference.train_family(subject, recipes, schedule)
     family = _family(recipes, fits, params, target)
-    found = reference.read_off(family, assessed.flatness, seed)
+    found = _gap_prediction.read_off(family, assessed.flatness, seed)
     measured = _measured_gap(assessed, params.gap, seed)
     same_start = ("All reference models start from the same weights: target.model.build sets a seed of its own.",)
     return Result(
@@ -205,7 +207,7 @@ def _gap_of(fit: Fit, kind: str) -> float | None:
 def _family(recipes: tuple[Recipe, ...], fits: list[Fit], params: FlatnessCalibrationParams, target: float) -> Family:
     import numpy as np
 
-    from assessor_checks import _reference_models as reference
+    from assessor_checks import _gap_prediction
 
     rows = [
         (fit["kappa"], gap, recipe.label_noise)
@@ -217,21 +219,21 @@ def _family(recipes: tuple[Recipe, ...], fits: list[Fit], params: FlatnessCalibr
             f"only {len(rows)} of {len(fits)} reference models reached a training loss of {target:.3g} within "
             f"{params.max_epochs} passes, and {FEWEST} are needed: allow more passes, or try other learning rates"
         )
-    family = reference.Family(*(np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)))
+    family = _gap_prediction.Family(*(np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)))
     if np.ptp(family.kappa) == 0:
         raise NotApplicable("all reference models are equally flat, so that nothing can be read off their flatness")
     return family
 
 
 def _measured_gap(assessed: _Assessed, kind: str, seed: int) -> Estimate:
-    from assessor_checks import _reference_models as reference
+    from assessor_checks import _gap_prediction
     from assessor_checks._intervals import bootstrap_mean, wilson
 
     train, test = assessed.train, assessed.test
     if kind == "loss" or train.correct is None or test.correct is None:
-        return reference.difference(bootstrap_mean(test.losses, seed + 1), bootstrap_mean(train.losses, seed))
+        return _gap_prediction.difference(bootstrap_mean(test.losses, seed + 1), bootstrap_mean(train.losses, seed))
     shares = [wilson(int(side.correct.sum()), len(side.correct)) for side in (train, test) if side.correct is not None]
-    return reference.difference(*shares)
+    return _gap_prediction.difference(*shares)
 
 
 def _metrics(
