@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from assessor import __version__, ledger
 from assessor.applicability import Scope
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.contract import Check, Subject, lending
+from assessor.contract import Check, Need, Subject, lending
 from assessor.criteria import followed_catalog
 from assessor.engine import Job, is_same, key_of, rejudge, run_job, scope_of, subject_record
 from assessor.errors import UsageError
@@ -215,8 +215,17 @@ def measure(
         check for name, check in checks.items() if configuration.checks.get(name) is not False
     ]
     chosen_seed = configuration.target.seed if seed is None else seed
-    jobs = [_job(check, project, configuration, catalog, chosen_seed) for check in wanted]
-    return _Measurement(project, configuration.target, device, fresh, trust, step).run(jobs)
+    guards = [check for name, check in checks.items() if _guards(check) and configuration.checks.get(name) is not False]
+    jobs, guarding = (
+        [_job(check, project, configuration, catalog, chosen_seed) for check in some]
+        for some in (wanted, guards if configuration.target.model.files else [])
+    )
+    return _Measurement(project, configuration.target, device, fresh, trust, step).run(jobs, guarding)
+
+
+def _guards(check: Check) -> bool:
+    """Whether a check looks at the model's files before they are loaded."""
+    return check.info.needs == {Need.FILES}
 
 
 @dataclass(frozen=True)
@@ -230,18 +239,29 @@ class _Measurement:
     trust: bool
     step: Step
 
-    def run(self, jobs: list[Job]) -> list[CheckRun]:
-        """First what needs no more than files; the model is loaded after that, and only when it is needed."""
+    def run(self, jobs: list[Job], guarding: list[Job]) -> list[CheckRun]:
+        """First what needs no more than files; the model is loaded after that, and only when it is needed.
+
+        Args:
+            jobs: What is wanted.
+            guarding: What is run before the model is loaded, wanted or not.
+
+        Returns:
+            The runs of what is wanted.
+        """
         from assessor.subjects import BEFORE_LOADING, load_files, load_subject
 
         folder = self.project.folder.resolve()
         runs: dict[str, CheckRun] = {}
         first = [job for job in jobs if job.check.info.needs and job.check.info.needs <= BEFORE_LOADING]
-        if first:
+        rest = [job for job in jobs if job not in first]
+        asked = {job.check.id for job in jobs}
+        before = first + [job for job in guarding if rest and job.check.id not in asked]
+        if before:
             files = load_files(self.target, folder)
-            runs |= self._of(files, subject_record(files, "files", None), first, 0, len(jobs))
+            runs |= self._of(files, subject_record(files, "files", None), before, 0, len(jobs))
             self._refuse_danger(runs.values())
-        if rest := [job for job in jobs if job not in first]:
+        if rest:
             self.step("loading model and data", len(first), len(jobs))
             subject, kind, model_sha256 = load_subject(self.target, folder, device=self.device)
             runs |= self._of(subject, subject_record(subject, kind, model_sha256), rest, len(first), len(jobs))

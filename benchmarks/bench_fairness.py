@@ -1,28 +1,55 @@
-"""Parity test and critical value on counts against the same by shuffling rows; prints medians, ratios and p-values.
+"""Fairness on counts: parity test, bootstrap, streaming; distance correlation in less than all pairs. Prints times.
 
-Both in one process, in turn, one thread of numpy. The counts are timed from the rows on, counting included.
+1. Parity test and critical value on counts against the same by shuffling rows, 100 000 rows, 8 groups.
+2. 1000 bootstrap resamples of all group metrics from the counts (wanted: under 50 ms), and 50 by drawing rows.
+3. Distance correlation of 100 000 rows with p-value, and of 4000 rows against all pairs.
+4. 10 million rows from a parquet file, counted in parts (needs pyarrow): time, and memory beside that of 1 million.
+
+All in one process but the last, each in a process of its own, one thread of numpy.
 Run: python benchmarks/bench_fairness.py
 """
 
 from __future__ import annotations
 
+import importlib.util
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from assessor_checks import _gaps, _groups
+from assessor_checks import _dependence, _gaps, _groups, _rates
+from assessor_checks import _distance_covariance as dcov
 
 ROWS, GROUPS, PERMUTATIONS, REPEATS = 100_000, 8, 2_000, 3
-CONFIDENCE = 0.95
+CONFIDENCE, RESAMPLES, BY_ROWS = 0.95, 1_000, 50
+PAIRS, PART, MILLION = 4_000, 250_000, 1_000_000
 
 
-def case() -> tuple[np.ndarray, np.ndarray]:
-    """(n,) group of each row and (n,) whether it was chosen; group 0 is chosen 1.5 points more often."""
-    rng = np.random.default_rng(0)
-    codes = rng.integers(0, GROUPS, ROWS)
-    return codes, rng.random(ROWS) < np.where(codes == 0, 0.315, 0.3)
+def timed(function: Callable[[], object]) -> tuple[float, object]:
+    """Median milliseconds of a few calls, and what the last gave."""
+    taken, found = [], None
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        found = function()
+        taken.append(1e3 * (time.perf_counter() - begin))
+    return statistics.median(taken), found
+
+
+def case(rows: int = ROWS, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n,) group, label and prediction of each row; group 0 is chosen 1.5 points more often."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, GROUPS, rows)
+    return codes, rng.integers(0, 2, rows), (rng.random(rows) < np.where(codes == 0, 0.315, 0.3)).astype(np.int64)
+
+
+# --- parity test -----------------------------------------------------------------------------------------------------
 
 
 def largest_t(hits: np.ndarray, trials: np.ndarray, pooled: float) -> np.ndarray:
@@ -48,29 +75,150 @@ def by_counts(codes: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -
     cells = np.arange(GROUPS)
     hits, trials = np.bincount(codes[chosen], minlength=GROUPS), np.bincount(codes, minlength=GROUPS)
     first, second = np.triu_indices(GROUPS, k=1)
-    rate = _groups.Rate("selection_rate", hits, trials, trials, first, second)
+    rate = _rates.Rate("selection_rate", hits, trials, trials, first, second)
     p_value = _gaps.permutation_p([rate], np.ones(GROUPS, dtype=bool), PERMUTATIONS, rng)
     return p_value or 0.0, _gaps.critical_value(cells[:, None] == cells, [rate], CONFIDENCE, rng)
 
 
+def parity() -> None:
+    """Both ways of the test side by side."""
+    codes, _, said = case()
+    chosen = said == 1
+    ways = {"rows": by_rows, "counts": by_counts}
+    print(f"{PERMUTATIONS} permutations: {'milliseconds':>15}{'p-value':>10}{'critical':>10}")
+    taken = {}
+    for name, way in ways.items():
+        taken[name], found = timed(lambda way=way: way(codes, chosen, np.random.default_rng(0)))
+        assert isinstance(found, tuple)
+        print(f"{name:<20}{taken[name]:>15.1f}{found[0]:>10.4f}{found[1]:>10.3f}")
+    print(f"ratio {taken['rows'] / taken['counts']:.0f}")
+
+
+# --- bootstrap -------------------------------------------------------------------------------------------------------
+
+
+def bootstrap() -> None:
+    """All metrics in 1000 resamples from the counts, and in a few by drawing rows."""
+    codes, labels, said = case()
+    taken, groups = timed(lambda: _groups.find_groups(pd.DataFrame({"group": codes.astype(str)})))
+    print(f"finding the groups of the rows, once: {taken:.1f} milliseconds")
+    assert isinstance(groups, _groups.Groups)
+    outcomes = _rates.count_outcomes(groups.cells, labels, said, positive=1)
+    rates = _rates.rates_of(groups, outcomes, minimum=20)
+    compared = {
+        name: _gaps.compare(name, groups, rates, CONFIDENCE, 99, np.random.default_rng(0)) for name in _gaps.COMPONENTS
+    }
+
+    def from_counts() -> dict[str, np.ndarray]:
+        drawn = _rates.resampled_rates(groups, outcomes, RESAMPLES, np.random.default_rng(1))
+        return {name: _gaps.resampled_gaps(item, groups, drawn) for name, item in compared.items() if item}
+
+    def from_rows() -> dict[str, np.ndarray]:
+        rng, found = np.random.default_rng(1), {rate: np.empty((BY_ROWS, GROUPS)) for rate in _rates.RATES}
+        for draw in range(BY_ROWS):
+            rows = rng.integers(0, ROWS, ROWS)
+            counts = _rates.count_outcomes(groups.cells[rows], labels[rows], said[rows], positive=1)
+            for rate, values in _rates.rates_of(groups, counts, minimum=20).items():
+                found[rate][draw] = values.hits / values.trials
+        return {name: _gaps.resampled_gaps(item, groups, found) for name, item in compared.items() if item}
+
+    counts, drawn = timed(from_counts)
+    rows, others = timed(from_rows)
+    assert isinstance(drawn, dict)
+    assert isinstance(others, dict)
+    print(f"{RESAMPLES} resamples of {len(drawn)} metrics from counts: {counts:.1f} milliseconds (wanted: under 50)")
+    print(f"the same by drawing rows: {rows * RESAMPLES / BY_ROWS:.0f} milliseconds (from {BY_ROWS})")
+    for name in drawn:
+        print(f"  {name:<32} mean {drawn[name].mean():.4f} and {others[name].mean():.4f}")
+
+
+# --- distance correlation --------------------------------------------------------------------------------------------
+
+
+def distances() -> None:
+    """Values against values and against groups, and all pairs for comparison."""
+    rng = np.random.default_rng(0)
+    scores, age, codes = rng.random(ROWS), rng.uniform(18, 80, ROWS), rng.integers(0, GROUPS, ROWS)
+    taken, _ = timed(lambda: dcov.of_values(scores, age))
+    print(f"distance correlation of {ROWS} scores and ages: {taken:.0f} milliseconds")
+    taken, _ = timed(lambda: dcov.of_values_and_cells(scores, codes, 1.0 - np.eye(GROUPS)))
+    print(f"of {ROWS} scores and {GROUPS} groups: {taken:.0f} milliseconds")
+    output = _dependence.side(_dependence.Attributes([_dependence.Column("score", scores, is_number=True)]))
+    sides = [
+        _dependence.side(_dependence.Attributes([_dependence.Column("age", age, is_number=True)])),
+        _dependence.side(_dependence.Attributes([_dependence.Column("group", codes, is_number=False)])),
+    ]
+    taken, _ = timed(lambda: _dependence.p_values([(output, sides)], 999, np.random.default_rng(0)))
+    print(f"both p-values from 999 permutations: {taken:.0f} milliseconds")
+    x, y = scores[:PAIRS], age[:PAIRS]
+    blocks = [lambda some, v=v: np.abs(v[some, None] - v) for v in (x, y)]
+    slow, exact = timed(lambda: dcov.of_blocks(blocks[0], blocks[1], PAIRS))
+    fast, quick = timed(lambda: dcov.of_values(x, y))
+    assert isinstance(exact, dcov.Dependence)
+    assert isinstance(quick, dcov.Dependence)
+    apart = abs(exact.both.unbiased - quick.both.unbiased) / exact.both.biased
+    print(f"{PAIRS} rows: all pairs {slow:.0f}, sorted {fast:.0f} milliseconds, relative difference {apart:.0e}")
+
+
+# --- streaming -------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, rows: int) -> None:
+    """A parquet file of that many rows, written in parts."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    for part in range(rows // PART):
+        codes, labels, said = case(PART, seed=part)
+        names = {"sex": np.array(["f", "m"])[codes % 2], "age": np.array(["18-30", "31-60", "61+", "?"])[codes // 2]}
+        found = pa.table({**names, "label": labels.astype(np.int8), "prediction": said.astype(np.int8)})
+        writer = writer or pq.ParquetWriter(path, found.schema)
+        writer.write_table(found)
+    if writer:
+        writer.close()
+
+
+def stream(path: Path) -> None:
+    """Count a file part by part and print time, memory and the metrics."""
+    import pyarrow.parquet as pq
+
+    begin, counted = time.perf_counter(), None
+    file = pq.ParquetFile(path, read_dictionary=["sex", "age"])
+    for batch in file.iter_batches(batch_size=PART):
+        part = batch.to_pandas()
+        counted = _rates.tally(
+            part[["sex", "age"]], part["label"].to_numpy(), part["prediction"].to_numpy(), positive=1, before=counted
+        )
+    assert counted is not None
+    groups, outcomes = _rates.tallied_groups(counted)
+    rates = _rates.rates_of(groups, outcomes, minimum=20)
+    gap = _gaps.difference_gap(groups.members, [rates["selection_rate"]], CONFIDENCE, np.random.default_rng(0))[0]
+    seconds, memory = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{int(outcomes.sum()):>10} rows: {seconds:.1f} s, {memory:.0f} MiB at most; selection rate differs by "
+        f"{gap.value:.4f} [{gap.low:.4f}, {gap.high:.4f}]",
+        flush=True,
+    )
+
+
 def main() -> None:
-    """Print one line a way, then the ratio and what grouping the rows costs once."""
-    codes, chosen = case()
-    taken: dict[str, list[float]] = {"rows": [], "counts": []}
-    found: dict[str, tuple[float, float]] = {}
-    for repeat in range(REPEATS):
-        for name, way in (("rows", by_rows), ("counts", by_counts)):
-            begin = time.perf_counter()
-            found[name] = way(codes, chosen, np.random.default_rng(repeat))
-            taken[name].append(time.perf_counter() - begin)
-    print(f"numpy {np.__version__}, {ROWS:,} rows, {GROUPS} groups, {PERMUTATIONS} permutations, median of {REPEATS}")
-    print(f"{'':<8}{'milliseconds':>13}{'p-value':>10}{'critical':>10}")
-    for name, (p_value, critical) in found.items():
-        print(f"{name:<8}{1e3 * statistics.median(taken[name]):>13.1f}{p_value:>10.4f}{critical:>10.3f}")
-    print(f"ratio {statistics.median(taken['rows']) / statistics.median(taken['counts']):.0f}")
-    begin = time.perf_counter()
-    _groups.find_groups(pd.DataFrame({"group": codes.astype(str)}))
-    print(f"finding the groups of the rows, once: {1e3 * (time.perf_counter() - begin):.1f} milliseconds")
+    """Run all, or with `stream FILE` the last in this process."""
+    if sys.argv[1:2] == ["stream"]:
+        stream(Path(sys.argv[2]))
+        return
+    print(f"numpy {np.__version__}, {ROWS:,} rows, {GROUPS} groups, median of {REPEATS}")
+    parity()
+    bootstrap()
+    distances()
+    if importlib.util.find_spec("pyarrow") is None:
+        print("no pyarrow, so nothing is streamed")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for rows in (MILLION, 10 * MILLION):
+            path = Path(folder) / f"{rows}.parquet"
+            write(path, rows)
+            subprocess.run([sys.executable, __file__, "stream", str(path)], check=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import time
 import torch
 from sklearn.datasets import load_digits
 
-from assessor_checks import _pgd
+from assessor_checks._balls import Ball, Box
+from assessor_checks._pgd import Plan, ascend, campaign
 
 STEPS, RESTARTS, REPEATS = 40, 5, 5
 
@@ -42,10 +43,10 @@ def plain(
 def ours(
     net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, eps: float, generator: torch.Generator
 ) -> tuple[torch.Tensor, int]:
-    """The same budget with `_pgd.pgd`."""
+    """The same budget with ours."""
     shape = x.shape[1:]
     ends = (torch.full(shape, value, device=x.device) for value in (eps, 0.0, 1.0))
-    found = _pgd.pgd(net, x, y, _pgd.Box(*ends), steps=STEPS, restarts=RESTARTS, generator=generator)
+    found = campaign(net, x, y, Ball(Box(*ends)), Plan(ascend, STEPS, RESTARTS), generator)
     return found.standing, found.model_rows
 
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -435,3 +436,35 @@ def test_the_language_of_a_run_ends_with_it(run: Run, tmp_path: Path) -> None:
 
     run("init", tmp_path / "a", "--lang", "de")
     assert language() == "en"
+
+
+# --- files that should not be loaded ---------------------------------------------------------------------------------
+
+
+def test_a_model_file_with_dangerous_code_is_not_loaded(run: Run, tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.system, ("touch " + str(tmp_path / "ran"),)
+
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(Payload()))
+    (tmp_path / "system.py").write_text(
+        SYSTEM.replace("x[3, 1] = float('nan')", "pass") + "\nfrom pathlib import Path\n"
+        "(Path(__file__).parent / 'loaded').touch()\n"
+    )
+    files = TORCH.replace("model: {load: ", "model: {files: [model.pkl], load: ")
+    assert files != TORCH
+    (tmp_path / "assessor.yaml").write_text(files)
+    told = run("check", "run", "reliability.performance", "--project", tmp_path)
+    assert told.code == 2
+    assert "security.model_file" in told.err
+    assert "add --trust" in told.err
+    assert not (tmp_path / "loaded").exists()
+    (found,) = json.loads(run("check", "run", "security.model_file", "--project", tmp_path, "--json").out)
+    assert found["metrics"][0]["name"] == "dangerous_imports"
+    assert found["metrics"][0]["value"] == 1
+    assert found["danger"]
+    trusted = run("check", "run", "reliability.performance", "--project", tmp_path, "--trust", "--json")
+    assert trusted.code == 0
+    assert [result["check"] for result in json.loads(trusted.out)] == ["reliability.performance"]
+    assert (tmp_path / "loaded").exists()
+    assert not (tmp_path / "ran").exists()

@@ -44,7 +44,10 @@ from tools.english import python_texts, template_texts
 ROOT = Path(__file__).parents[1]
 LOCALE = ROOT / "assessor" / "locale"
 CHECKS = "checks/assessor_checks"
-MARKED_ALONE = ("assessor/cli", "assessor/exports", "assessor/prefill", "assessor/demonstration.py")
+MARKED_ALONE = (
+    *("assessor/cli", "assessor/exports", "assessor/prefill", "assessor/demonstration.py"),
+    f"{CHECKS}/_known_imports.py",
+)
 """Modules that mark all texts of theirs that people see; what they do not mark is for programs."""
 NOT_SHOWN = frozenset(
     {
@@ -218,7 +221,7 @@ def _placed() -> Iterator[tuple[str, str]]:
     for path in [*sorted((ROOT / "assessor").rglob("*.py")), *sorted((ROOT / CHECKS).rglob("*.py"))]:
         place = path.relative_to(ROOT).as_posix()
         yield from ((place, text) for text in python_texts(path, generous=not place.startswith(MARKED_ALONE)))
-        if place.startswith(CHECKS):
+        if place.startswith(CHECKS) and not place.startswith(MARKED_ALONE):
             yield from ((place, name.replace("_", " ")) for name in _snake_names(path))
     for path in sorted((ROOT / "templates" / "report").glob("*.j2")):
         yield from ((path.relative_to(ROOT).as_posix(), text) for text in template_texts(path))

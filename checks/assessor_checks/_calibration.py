@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from assessor_checks._intervals import CONFIDENCE
+from assessor_checks._intervals import CONFIDENCE, Estimate
 
 TAIL = (1 - CONFIDENCE) / 2
 _CHUNK = 4_000_000  # entries of a matrix of redrawn events held at once
@@ -112,39 +112,97 @@ def ece(bins: Bins) -> float:
     return float((bins.n * np.abs(bins.accuracy - bins.confidence)).sum() / bins.n.sum())
 
 
-def consistency_p_value(
-    confidence: np.ndarray, index: np.ndarray, observed: float, seed: int, replicates: int, *, held: int = _CHUNK
-) -> float:
-    """How often events redrawn from the model's own probabilities give at least the observed error.
+def rms_error(bins: Bins) -> Estimate:
+    """Root mean square calibration error of the bins, freed of the bias of chance gaps.
 
-    Consistency resampling (Bröcker and Smith 2007). An exact Monte Carlo test: under perfect calibration the value
-    is below any level at most that often, whatever n and bins.
+    Kumar, Liang and Ma 2019 (arXiv:1909.10155), section 4, the debiased estimator: the mean over
+    rows of gap^2 - v / (n - 1), gap the difference of share of events s and confidence, v = s (1 - s). Its square is
+    unbiased given the bins, and normal for the interval, with variance sum of w^2 (4 gap^2 v / n + 2 (v / n)^2), w the
+    share of rows, plus that of the mean of gap^2 over rows.
+
+    Measured coverage of the true value, 1000 simulations each, n = 1000 and 15 bins / n = 200 and 10 bins: 100 / 100 %
+    calibrated, 94 / 95 % over-confident by 0.1, 95 / 94 % by 0.3, 94 / 96 % wrong by 0.25 in the upper fifth.
+
+    Args:
+        bins: The bins; those of one row count as without gap.
+
+    Returns:
+        Error and 95 % interval, cut off at 0.
+    """
+    weight, gap = bins.n / bins.n.sum(), (bins.accuracy - bins.confidence) ** 2
+    noise = np.where(bins.n > 1, bins.accuracy * (1 - bins.accuracy) / np.maximum(bins.n - 1, 1), gap)
+    square = float((weight * (gap - noise)).sum())
+    # the Wilson centre, so that a bin in which all or nothing came true is not taken for certain
+    share = (bins.accuracy * bins.n + 2) / (bins.n + 4)
+    chance = share * (1 - share) / bins.n
+    real = np.maximum(gap - chance, 0)
+    variance = (weight**2 * (4 * real * chance + 2 * chance**2)).sum()
+    variance += ((weight * real**2).sum() - (weight * real).sum() ** 2) / bins.n.sum()
+    half = float(ndtri(1 - TAIL) * np.sqrt(variance))
+    return Estimate(*(float(np.sqrt(max(0.0, end))) for end in (square, square - half, square + half)))
+
+
+def redrawn(confidence: np.ndarray, index: np.ndarray, seed: int, replicates: int, *, held: int = _CHUNK) -> np.ndarray:
+    """Events by bin when they are drawn anew from the model's own probabilities: consistency resampling.
+
+    Bröcker and Smith 2007. What `p_value` and `consistency_band` are made from.
 
     Args:
         confidence: (n,) in [0, 1].
         index: (n,) bin of each row.
-        observed: Plug-in error of the data.
         seed: Seed of the redrawing.
-        replicates: Number of redrawings.
+        replicates: Number of redrawings R.
         held: Entries of the redrawn events in memory at once; changes no value.
 
     Returns:
-        (1 + number at least as large) / (1 + replicates).
+        (R, B) int64 number of events.
     """
     order = np.argsort(index, kind="stable")
     ordered, starts = confidence[order], np.searchsorted(index[order], np.arange(index.max() + 1))
-    expected = np.add.reduceat(ordered, starts)
     rng = np.random.default_rng([seed, 0])
-    n, reached = len(ordered), 0
-    rows = max(1, held // n)
-    for start in range(0, replicates, rows):
-        events = rng.random((min(rows, replicates - start), n)) < ordered
-        counts = np.add.reduceat(events, starts, axis=1, dtype=np.int64)
-        reached += int((np.abs(counts - expected).sum(axis=1) / n >= observed - _SAME).sum())
-    return (1 + reached) / (1 + replicates)
+    rows = max(1, held // len(ordered))
+    return np.concatenate([
+        np.add.reduceat(
+            rng.random((min(rows, replicates - start), len(ordered))) < ordered, starts, axis=1, dtype=np.int64
+        )
+        for start in range(0, replicates, rows)
+    ])  # fmt: skip
 
 
-def true_ece(bins: Bins, p_value: float, seed: int, replicates: int) -> TrueEce:
+def p_value(bins: Bins, counts: np.ndarray) -> float:
+    """How often redrawn events give at least the observed calibration error.
+
+    An exact Monte Carlo test: under perfect calibration the value is below any level at most that often, whatever n
+    and bins.
+
+    Args:
+        bins: The bins.
+        counts: (R, B) of `redrawn`.
+
+    Returns:
+        (1 + number at least as large) / (1 + R).
+    """
+    errors = np.abs(counts - bins.n * bins.confidence).sum(axis=1) / bins.n.sum()
+    return (1 + int((errors >= ece(bins) - _SAME).sum())) / (1 + len(counts))
+
+
+def consistency_band(bins: Bins, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the share of events of each bin lies in 95 % of cases if the model is calibrated.
+
+    Bröcker and Smith 2007, section 3, the bars on the diagonal of a reliability diagram; for each bin by itself.
+
+    Args:
+        bins: The bins.
+        counts: (R, B) of `redrawn`.
+
+    Returns:
+        Low and high ends (B,).
+    """
+    low, high = np.quantile(counts, [TAIL, 1 - TAIL], axis=0, method="inverted_cdf") / bins.n
+    return low, high
+
+
+def true_ece(bins: Bins, p: float, seed: int, replicates: int) -> TrueEce:
     """Estimate freed of bias and 95 % interval of the true binned error, by inverting a test (Carpenter 1999).
 
     The percentile bootstrap adds the plug-in error's bias once more and can never reach 0. Here every bin's share of
@@ -156,11 +214,11 @@ def true_ece(bins: Bins, p_value: float, seed: int, replicates: int) -> TrueEce:
     the normal upper bound for the bins merged into four, which the bias does not touch.
 
     Measured coverage of the true error, 1000 simulations each, n = 1000 and 15 bins / n = 200 and 10 bins:
-    COVERAGE
+    98 / 98 % calibrated, 97 / 98 % over-confident by 0.1, 95 / 95 % by 0.3, 97 / 96 % wrong by 0.25 in the upper fifth.
 
     Args:
         bins: The bins.
-        p_value: Of `consistency_p_value`.
+        p: Of `p_value`.
         seed: Seed of the redrawing.
         replicates: Number of redrawings at each z.
 
@@ -180,7 +238,7 @@ def true_ece(bins: Bins, p_value: float, seed: int, replicates: int) -> TrueEce:
         return ece(bins._replace(accuracy=moved(bins, z, firm)))
 
     low, value, high = error_at(TAIL, _FIRM), error_at(0.5, 0), error_at(1 - TAIL, 0)
-    low = 0.0 if p_value > TAIL else min(low, observed)
+    low = 0.0 if p > TAIL else min(low, observed)
     high = max(high, observed, _merged_bound(bins))
     return TrueEce(float(np.clip(value, low, observed)), low, high)
 
@@ -262,3 +320,23 @@ def decompose(confidence: np.ndarray, events: np.ndarray, index: np.ndarray) -> 
         spread=float((inside**2).mean()),
         covariance=float((inside * surprise).mean()),
     )
+
+
+def corrected(bins: Bins) -> tuple[float, float, float]:
+    """Reliability, resolution and uncertainty of the Brier score without the bias of few rows.
+
+    Ferro and Fricker 2012, Q. J. R. Meteorol. Soc. 138, 1954. A bin's share of events strays by
+    chance, which looks like bad reliability and good resolution. The sum reliability - resolution + uncertainty stays.
+
+    Args:
+        bins: The bins, two rows at least in all; a bin of one row has no correction.
+
+    Returns:
+        The three parts; unlike the plain ones they may lie below 0.
+    """
+    total, rate = int(bins.n.sum()), float((bins.n * bins.accuracy).sum() / bins.n.sum())
+    spread = bins.accuracy * (1 - bins.accuracy) / np.maximum(bins.n - 1, 1)
+    chance, base = float((bins.n * spread).sum()) / total, rate * (1 - rate)
+    reliability = float((bins.n * (bins.accuracy - bins.confidence) ** 2).sum()) / total - chance
+    resolution = float((bins.n * (bins.accuracy - rate) ** 2).sum()) / total - chance + base / (total - 1)
+    return reliability, resolution, base * total / (total - 1)

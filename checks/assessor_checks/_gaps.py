@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from assessor_checks._groups import Groups, Rate
+from assessor_checks._groups import Groups
+from assessor_checks._rates import Rate
 
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "demographic_parity_difference": ("selection_rate",),
@@ -22,7 +23,6 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "equalized_odds_difference": ("true_positive_rate", "false_positive_rate"),
     "accuracy_difference": ("accuracy",),
 }
-POWER = 0.8
 _DRAWS = 10_000  # normal draws behind a critical value; its Monte Carlo error is about 0.02
 _FEWEST_DRAWS = 2_000
 _WORK = 80_000_000  # pairs x draws that are worth their time, about a second
@@ -333,37 +333,39 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
-def detectable_difference(share: float, n: int, m: int, critical: float) -> float:
-    """Smallest difference of two shares near `share` that groups of n and m rows show with power `POWER`.
-
-    Normal approximation: (critical + z of the power) times the standard error under equality.
-    """
-    return min(1.0, (critical + float(ndtri(POWER))) * float(np.sqrt(share * (1 - share) * (1 / n + 1 / m))))
-
-
-def power_sentence(rate: Rate, groups: Groups, critical: float) -> str:
-    """Which differences these group sizes could show, for the largest and the smallest pair of groups.
+def all_tests(found: Mapping[str, Comparison]) -> list[tuple[str, str, float, float, float]]:
+    """Tests of several metrics together.
 
     Args:
-        rate: With at least one pair.
-        groups: The groups.
-        critical: Critical value of the simultaneous intervals.
+        found: Comparisons by metric.
 
     Returns:
-        A sentence with the detectable differences.
+        Metric, attribute, p-value, after Holm over attributes, after Holm over metrics and attributes; difference and
+        ratio of one rate are the same test, which counts once.
     """
-    precision = 1 / rate.trials[rate.first] + 1 / rate.trials[rate.second]
-    share = (rate.hits[rate.first].sum() + 2) / (rate.trials[rate.first].sum() + 4)
-    parts = []
-    for kind, index in (("largest", int(precision.argmin())), ("smallest", int(precision.argmax()))):
-        i, j = int(rate.first[index]), int(rate.second[index])
-        seen = detectable_difference(share, int(rate.trials[i]), int(rate.trials[j]), critical)
-        names = f"{groups.attributes[i]}: {groups.names[i]} and {groups.names[j]}"
-        parts.append(
-            f"about {seen:.2f} between the {kind} groups compared ({names}, n = {rate.trials[i]} and {rate.trials[j]})"
-        )
-    first, second = parts
-    return (
-        f"With these group sizes a gap in {rate.name} cannot be seen reliably (power under {POWER:.0%}) when it is "
-        f"under {first}{f' or under {second}' if precision.min() < precision.max() else ''}."
-    )
+    tests = {(COMPONENTS[name], test[0]): test[1] for name, item in found.items() for test in item.tests}
+    adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
+    return [(name, *test, adjusted[COMPONENTS[name], test[0]]) for name, item in found.items() for test in item.tests]
+
+
+def resampled_gaps(item: Comparison, groups: Groups, resampled: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The metric in every resample of the rows, over the groups that are compared.
+
+    Args:
+        item: Which metric, and which groups.
+        groups: The groups.
+        resampled: (R, G) by rate, as from `resampled_rates`.
+
+    Returns:
+        (R,) largest differences, or smallest ratios; NaN where a group has no rows that could count.
+    """
+    families, found = np.array(groups.attributes), []
+    for rate in item.rates:
+        compared = _compared(rate)
+        for family in dict.fromkeys(families[compared].tolist()):
+            values = resampled[rate.name][:, compared[families[compared] == family]]
+            low, high = values.min(axis=1), values.max(axis=1)
+            ratio = item.name == "demographic_parity_ratio"
+            found.append(np.divide(low, high, where=high > 0, out=np.full(len(low), np.nan)) if ratio else high - low)
+    worst = np.fmin if item.name == "demographic_parity_ratio" else np.fmax
+    return np.asarray(worst.reduce(found))

@@ -9,35 +9,46 @@ import numpy as np
 from scipy.special import expit, logit, ndtri
 from scipy.stats import rankdata
 
-from assessor.contract import Series
-from assessor_checks import _confusion
+from assessor.contract import Cell, Series, Table
+from assessor_checks import _confusion, _ranking, _residuals
 from assessor_checks._intervals import CONFIDENCE, REPLICATES, Estimate, bootstrap_mean, clopper_pearson
 
 TINY = sys.float_info.min  # least positive normal float; log of it is -708
 QUANTILES = 101
 NO_PROBABILITIES = "the subject gives no probabilities"
-_MANY = 50_000  # rows from which R2 is taken as normal, as bootstrap_mean does for a mean
-_CHUNK = 4_000_000  # entries of a resampling held at once
-_FROM_CONFUSION = {
-    "balanced_accuracy": _confusion.balanced_accuracy,
-    "f1_macro": _confusion.f1_macro,
-    "matthews_corrcoef": _confusion.matthews,
-}
+TOP = 5  # classes among which the true one counts as found, where there are more
 _BOOTSTRAP = "95 % bias-corrected bootstrap over the cells of the confusion matrix"
 METHODS = {
     "accuracy": "share of right rows; 95 % Clopper-Pearson",
     "balanced_accuracy": f"mean recall over the classes among the labels; {_BOOTSTRAP}",
     "f1": "2 TP / (2 TP + FP + FN); 95 % Clopper-Pearson for TP / (TP + FP + FN), transformed",
     "f1_macro": f"mean F1 over classes that are true or predicted; {_BOOTSTRAP}",
+    "precision_macro": f"mean precision over classes that are true or predicted, 0 if never predicted; {_BOOTSTRAP}",
+    "recall_macro": f"mean recall over classes that are true or predicted, 0 if never true; {_BOOTSTRAP}",
+    "cohen_kappa": f"agreement beyond that of independent labels with the same frequencies; {_BOOTSTRAP}",
     "precision": "share of right rows among those predicted positive; 95 % Clopper-Pearson",
     "recall": "share of right rows among those truly positive; 95 % Clopper-Pearson",
     "roc_auc": "area under the ROC curve; 95 % DeLong on the logit scale, Clopper-Pearson over pairs at 0 and 1",
+    "average_precision": "mean precision where recall rises; 95 % logit interval (Boyd, Eng, Page)",
+    "roc_auc_ovr": "mean area under the ROC curve of each class among the labels against all others; 95 % from the "
+    "rows' influence, on the logit scale",
+    "top_5_accuracy": "share of rows whose class is among the five most probable; 95 % Clopper-Pearson",
+    "brier_score": "mean squared distance of the probabilities from the true class, halved for two classes; "
+    "95 % BCa bootstrap",
     "log_loss": "mean -ln of the true class's probability, clipped at machine tiny; 95 % BCa bootstrap",
     "matthews_corrcoef": f"correlation of true and predicted class, 0 if one is constant; {_BOOTSTRAP}",
     "majority_accuracy": "share of the most frequent class among the labels; 95 % Clopper-Pearson",
     "rmse": "root of the mean squared error; root of the 95 % BCa bootstrap interval of that mean",
     "mae": "mean absolute error; 95 % BCa bootstrap",
     "r2": "1 - squared errors / squares around the mean; 95 % bias-corrected bootstrap over rows, normal from 50 000",
+    "median_absolute_error": "median of the absolute errors; 95 % between order statistics",
+    "mape": "mean of absolute error over absolute target; 95 % BCa bootstrap",
+    "mean_error": "mean of predicted minus true; 95 % BCa bootstrap",
+    "explained_variance": "1 - variance of the errors / variance of the target; 95 % bias-corrected bootstrap over "
+    "rows, normal from 50 000",
+    "spearman": "correlation of the ranks; 95 % Bonett-Wright on Fisher's scale",
+    "baseline_rmse": "rmse of always predicting the mean target of the train split, or of the test split without one; "
+    "root of the 95 % BCa bootstrap interval of its square",
 }
 
 
@@ -57,6 +68,40 @@ class Findings(NamedTuple):
     def __or__(self, other: Findings) -> Findings:
         """Both together."""
         return Findings(self.found | other.found, self.missing | other.missing)
+
+
+def precision_macro(counts: _confusion.Margins) -> np.ndarray:
+    """Mean precision over classes that are true or predicted, 0 for those never predicted; (...)."""
+    return _mean_share(counts, counts.predicted)
+
+
+def recall_macro(counts: _confusion.Margins) -> np.ndarray:
+    """Mean recall over classes that are true or predicted, 0 for those never true; (...)."""
+    return _mean_share(counts, counts.true)
+
+
+def _mean_share(counts: _confusion.Margins, of: np.ndarray) -> np.ndarray:
+    there = (counts.true + counts.predicted) > 0
+    return np.asarray((counts.right / np.where(of > 0, of, 1)).sum(axis=-1) / there.sum(axis=-1))
+
+
+def kappa(counts: _confusion.Margins) -> np.ndarray:
+    """Cohen's kappa (Cohen 1960), NaN where true and predicted are the same single class; (...)."""
+    right, true, predicted = (np.asarray(part, dtype=np.float64) for part in counts)
+    total = true.sum(axis=-1)
+    chance = (true * predicted).sum(axis=-1)
+    room = total**2 - chance
+    return np.asarray(np.where(room > 0, (total * right.sum(axis=-1) - chance) / np.where(room > 0, room, 1), np.nan))
+
+
+_FROM_CONFUSION = {
+    "balanced_accuracy": _confusion.balanced_accuracy,
+    "f1_macro": _confusion.f1_macro,
+    "precision_macro": precision_macro,
+    "recall_macro": recall_macro,
+    "matthews_corrcoef": _confusion.matthews,
+    "cohen_kappa": kappa,
+}
 
 
 def of_classes(matrix: np.ndarray, classes: tuple[str, ...], seed: int, replicates: int = REPLICATES) -> Findings:
@@ -100,7 +145,7 @@ def of_positive(
         scores: (n,) probability of the positive class, or None.
 
     Returns:
-        Findings: precision, recall, f1, roc_auc.
+        Findings: precision, recall, f1, roc_auc, average_precision.
     """
     findings = Findings({}, {})
     right, true, predicted, n = int(matrix[at, at]), int(matrix[at].sum()), int(matrix[:, at].sum()), len(labels)
@@ -110,14 +155,42 @@ def of_positive(
         else:
             findings.missing[name] = f"no row is {verb} {classes[at]}"
     if not 0 < true < n:
-        findings.missing.update(dict.fromkeys(("f1", "roc_auc"), only_class(matrix, classes)))
+        findings.missing.update(dict.fromkeys(("f1", "roc_auc", "average_precision"), only_class(matrix, classes)))
         return findings
     findings.found["f1"] = Found(_confusion.f1(right, predicted - right, true - right), n)
     if scores is None:
-        findings.missing["roc_auc"] = NO_PROBABILITIES
-    else:
-        findings.found["roc_auc"] = Found(roc_auc(scores[labels == at], scores[labels != at]), n)
+        findings.missing.update(dict.fromkeys(("roc_auc", "average_precision"), NO_PROBABILITIES))
+        return findings
+    sides = scores[labels == at], scores[labels != at]
+    findings.found["roc_auc"] = Found(roc_auc(*sides), n)
+    findings.found["average_precision"] = Found(_ranking.average_precision(*sides), n)
     return findings
+
+
+def of_scores(labels: np.ndarray, scores: np.ndarray, seed: int, replicates: int = REPLICATES) -> tuple[Findings, int]:
+    """Metrics of class probabilities, whatever the number of classes.
+
+    Args:
+        labels: (n,) class index.
+        scores: (n, C) probabilities.
+        seed: Seed of the bootstraps.
+        replicates: Number of resamples.
+
+    Returns:
+        Findings: log_loss and brier_score; with three classes or more roc_auc_ovr; with more than five top_5_accuracy.
+        And how many rows had to be clipped for the log loss.
+    """
+    n, width = scores.shape
+    loss, clipped = log_loss(labels, scores, seed, replicates)
+    findings = Findings({"log_loss": loss}, {})
+    findings.found["brier_score"] = mean(_ranking.brier(labels, scores), seed, replicates)
+    if width > 2 and (labels != labels[0]).any():
+        findings.found["roc_auc_ovr"] = Found(_ranking.one_against_rest(labels, scores), n)
+    elif width > 2:
+        findings.missing["roc_auc_ovr"] = "all test labels are the same"
+    if width > TOP:
+        findings.found["top_5_accuracy"] = Found(clopper_pearson(_ranking.top_hits(labels, scores, TOP), n), n)
+    return findings, clipped
 
 
 def log_loss(labels: np.ndarray, scores: np.ndarray, seed: int, replicates: int = REPLICATES) -> tuple[Found, int]:
@@ -126,24 +199,50 @@ def log_loss(labels: np.ndarray, scores: np.ndarray, seed: int, replicates: int 
     return mean(-np.log(np.maximum(true, TINY)), seed, replicates), int((true < TINY).sum())
 
 
-def of_values(true: np.ndarray, predicted: np.ndarray, seed: int, replicates: int = REPLICATES) -> Findings:
-    """Metrics of a regression: rmse, mae, r2.
+def of_values(
+    true: np.ndarray, predicted: np.ndarray, seed: int, replicates: int = REPLICATES, *, centre: float | None = None
+) -> Findings:
+    """Metrics of a regression.
 
     Args:
         true: (n,) target.
         predicted: (n,) predicted values.
         seed: Seed of the bootstraps.
         replicates: Number of resamples.
+        centre: What a baseline always predicts; the mean of `true` when not given.
 
     Returns:
-        Findings; r2 is missing where the target is constant.
+        Findings; what needs a target that varies or is never 0 may be missing.
     """
-    n, squares = len(true), mean((predicted - true) ** 2, seed, replicates).estimate
-    ends = (float(np.sqrt(max(end, 0.0))) if np.isfinite(end) else end for end in squares)
-    found = {"rmse": Found(Estimate(*ends), n), "mae": mean(np.abs(predicted - true), seed, replicates)}
+    n, errors = len(true), true - predicted
+    found = {"rmse": _root(errors, seed, replicates), "mae": mean(np.abs(errors), seed, replicates)}
+    found["median_absolute_error"] = Found(_residuals.median_error(np.abs(errors)), n)
+    found["mean_error"] = mean(-errors, seed, replicates)
+    found["baseline_rmse"] = _root(true - (true.mean() if centre is None else centre), seed, replicates)
+    missing = {}
+    if zeros := int((true == 0).sum()):
+        missing["mape"] = f"the target is 0 in {zeros} rows"
+    elif np.isfinite(shares := _residuals.relative(true, errors)).all() and np.isfinite(shares.mean()):
+        found["mape"] = mean(shares, seed, replicates)
+    else:
+        missing["mape"] = "the target is almost 0 in some rows"
     if (true == true[0]).all():
-        return Findings(found, {"r2": f"the target is {true[0]:.4g} in every row"})
-    return Findings({**found, "r2": Found(r2(true, predicted, seed, replicates), n)}, {})
+        constant = f"the target is {true[0]:.4g} in every row"
+        return Findings(found, {**missing, **dict.fromkeys(("r2", "explained_variance", "spearman"), constant)})
+    found["r2"] = Found(r2(true, predicted, seed, replicates), n)
+    found["explained_variance"] = Found(_residuals.explained(true, errors, seed, replicates, centre=True), n)
+    if (predicted == predicted[0]).all():
+        missing["spearman"] = f"the prediction is {predicted[0]:.4g} in every row"
+    else:
+        found["spearman"] = Found(_residuals.spearman(true, predicted), n)
+    return Findings(found, missing)
+
+
+def _root(errors: np.ndarray, seed: int, replicates: int) -> Found:
+    """Root of the mean square, and the roots of its interval's ends."""
+    squares = mean(errors**2, seed, replicates)
+    ends = (float(np.sqrt(max(end, 0.0))) if np.isfinite(end) else end for end in squares.estimate)
+    return Found(Estimate(*ends), squares.n)
 
 
 def mean(values: np.ndarray, seed: int, replicates: int = REPLICATES) -> Found:
@@ -210,28 +309,25 @@ def roc_auc(positive: np.ndarray, negative: np.ndarray, confidence: float = CONF
 def r2(true: np.ndarray, predicted: np.ndarray, seed: int, replicates: int = REPLICATES) -> Estimate:
     """R2 = 1 - sum of squared errors / sum of squares around the mean, with an interval over rows.
 
-    Bias-corrected bootstrap of rows; from 50 000 rows on the normal interval from the linearised ratio instead.
-
     Args:
         true: (n,) target, not constant.
         predicted: (n,) predicted values.
         seed: Seed of the resampling.
-        replicates: Number of resamples; those in which the target is constant are left out.
+        replicates: Number of resamples.
 
     Returns:
-        R2 and interval.
+        R2 and interval, see `_residuals.explained`.
     """
-    n, errors, centred = len(true), (true - predicted) ** 2, true - true.mean()
-    value = float(1 - errors.sum() / (centred**2).sum())
-    if n >= _MANY:
-        influence = ((1 - value) * centred**2 - errors) / (centred**2).mean()
-        half = float(ndtri(0.5 + CONFIDENCE / 2) * influence.std(ddof=1) / np.sqrt(n))
-        return Estimate(value, value - half, value + half)
-    rng, step, found = np.random.default_rng(seed), max(1, _CHUNK // n), []
-    for start in range(0, replicates, step):
-        rows = rng.integers(0, n, size=(min(step, replicates - start), n))
-        some = centred[rows]
-        spread = ((some - some.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-        known = (some != some[:, :1]).any(axis=1)
-        found.append(np.where(known, 1 - errors[rows].sum(axis=1) / np.where(known, spread, 1), np.nan))
-    return _confusion.bias_corrected(np.concatenate(found), value)
+    return _residuals.explained(true, true - predicted, seed, replicates, centre=False)
+
+
+def tables(matrix: np.ndarray, classes: tuple[str, ...]) -> tuple[Table, ...]:
+    """Each class by itself with recall, precision and F1, and the confusion matrix unless too large for a page."""
+    by_class, *rest = _confusion.tables(matrix, classes)
+    rows: list[tuple[Cell, ...]] = []
+    for at, row in enumerate(by_class.rows):
+        right, true, predicted = int(matrix[at, at]), int(matrix[at].sum()), int(matrix[:, at].sum())
+        either = true + predicted > 0
+        rows.append((*row, *(_confusion.f1(right, predicted - right, true - right) if either else (None,) * 3)))
+    columns = (*by_class.columns, "f1", "f1 low", "f1 high")
+    return (by_class.model_copy(update={"columns": columns, "rows": tuple(rows)}), *rest)

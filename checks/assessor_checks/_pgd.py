@@ -1,153 +1,92 @@
-"""Projected gradient descent against a classifier's inputs, in an L-infinity ball.
+"""Gradient attacks on a classifier's inputs: what is climbed, from which starts, and projected gradient descent.
 
 Source: Madry, Makelov, Schmidt, Tsipras, Vladu 2018, "Towards Deep Learning Models Resistant to Adversarial
-Attacks" (arXiv 1706.06083), section 2.1: x <- project(x + step * sign(grad_x loss)). An attack proves rows
-non-robust and never proves a row robust: the share of rows left standing is an upper bound on robust accuracy.
+Attacks" (arXiv 1706.06083), section 2.1: x <- project(x + step * steepest direction of the loss). An attack proves
+rows non-robust and never proves a row robust: the share of rows left standing is an upper bound on robust accuracy.
 
 Inputs are (n, ...), labels (n,) int64, all on one device; `logits_of` maps inputs to (n, C), differentiably.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
-from assessor.contract import NotApplicable
+from assessor.contract import NotApplicable, in_batches, progress
+from assessor_checks._balls import FAR, NEAR, Ball, Box, Neighbourhood
 
 ROWS = 1024  # rows attacked at once; bounds memory
 STEP_RATIO = 2.5  # step = 2.5 radius / steps, so that every point of the ball can be reached (Madry et al.)
-_COMPACT_EVERY = 8  # steps between removals of fooled rows, each of which waits for the device
+COMPACT_EVERY = 4  # steps between removals of fooled rows, each of which waits for the device
+_WORTH = 0.95  # share still standing from which a removal costs more than it saves
+
+__all__ = [
+    "ROWS",
+    "STEP_RATIO",
+    "Attack",
+    "Box",
+    "Climb",
+    "Goal",
+    "Logits",
+    "Loss",
+    "Plan",
+    "Tally",
+    "ascend",
+    "campaign",
+    "dlr",
+    "likeliest_wrong",
+    "look",
+    "objective",
+]  # with Box, which lives beside the balls
 
 Logits = Callable[[torch.Tensor], torch.Tensor]
+Loss = Literal["ce", "dlr", "margin"]
 
 
-class Box(NamedTuple):
-    """Where a row may be moved: within `radius` of itself and within [low, high]; each of a feature's shape.
-
-    A feature of radius 0 is never moved, whatever its bounds.
-    """
-
-    radius: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-
-    def around(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Lower and upper ends (n, ...) for these rows."""
-        held = self.radius == 0
-        low = torch.maximum(inputs - self.radius, self.low)
-        high = torch.minimum(inputs + self.radius, self.high)
-        return torch.where(held, inputs, low), torch.where(held, inputs, high)
-
-
-@dataclass
-class Attack:
-    """What an attack found on n rows.
+class Goal(NamedTuple):
+    """What an attack climbs.
 
     Attributes:
-        standing: (n,) bool, rows no tried point of which is misclassified.
-        broken: (n,) bool, rows where a logit or a gradient was NaN or infinite on the way.
-        flat: (n,) bool, rows whose gradient at the clean point is exactly 0 in every feature that may move.
-        model_rows: Rows put through the model, with or without a backward pass.
-    """
-
-    standing: torch.Tensor
-    broken: torch.Tensor
-    flat: torch.Tensor
-    model_rows: int = field(default=0)
-
-
-def pgd(
-    logits_of: Logits,
-    inputs: torch.Tensor,
-    labels: torch.Tensor,
-    box: Box,
-    *,
-    steps: int,
-    restarts: int,
-    generator: torch.Generator,
-) -> Attack:
-    """Attack every row until a point in its box is misclassified or the budget is spent.
-
-    The first start is the clean point, the others are uniform in the box. Every point on the way counts, the clean
-    one included. Fooled rows are dropped between starts and every 8 steps. More starts with the same seed never
-    leave more rows standing.
-
-    Args:
-        logits_of: The model.
-        inputs: (n, ...) clean rows.
         labels: (n,) true classes.
-        box: Where rows may be moved.
-        steps: Gradient steps a start.
-        restarts: Starts.
-        generator: Random numbers, on the inputs' device.
-
-    Returns:
-        What was found.
-
-    Raises:
-        NotApplicable: The logits do not depend differentiably on the inputs.
+        targets: (n,) classes to be reached, or None for any other than the true one.
+        loss: "ce" is the log-odds that order points as the cross-entropy does; "dlr" the difference of logits ratio;
+            "margin" the largest wrong logit, or the target's, minus the true one.
     """
-    state = torch.zeros(3, len(inputs), dtype=torch.bool, device=inputs.device)
-    found = Attack(~state[0], state[1], state[2])
-    for start in range(restarts):
-        pool = found.standing.nonzero().squeeze(1)
-        for rows in pool.split(ROWS) if len(pool) else ():
-            _ascend(logits_of, inputs[rows], labels[rows], rows, box, found, steps, generator if start else None)
-    return found
 
+    labels: torch.Tensor
+    targets: torch.Tensor | None = None
+    loss: Loss = "ce"
 
-def _ascend(
-    logits_of: Logits,
-    x: torch.Tensor,
-    labels: torch.Tensor,
-    rows: torch.Tensor,
-    box: Box,
-    found: Attack,
-    steps: int,
-    generator: torch.Generator | None,
-) -> None:
-    """One start on some rows; marks what it finds in `found`. Without a generator it starts at the clean point."""
-    low, high = box.around(x)
-    if generator is not None:
-        noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        x = torch.lerp(low, high, noise).clamp(low, high)
-    stride = box.radius * (STEP_RATIO / steps)
-    for step in range(steps):
-        wrong, gradient, broken = _look(logits_of, x, labels, found)
-        found.standing[rows] &= ~wrong
-        found.broken[rows] |= broken
-        if step == 0 and generator is None:
-            found.flat[rows] = ~((gradient != 0) & (box.radius > 0)).flatten(1).any(dim=1)
-        x = torch.clamp(x + stride * gradient.sign().nan_to_num(0.0), low, high)
-        if step % _COMPACT_EVERY == _COMPACT_EVERY - 1:
-            keep = found.standing[rows].nonzero().squeeze(1)
-            if not len(keep):
-                return
-            if len(keep) < len(rows):
-                x, labels, rows, low, high = x[keep], labels[keep], rows[keep], low[keep], high[keep]
-    with torch.no_grad():
-        wrong, broken = _judge(logits_of(x), labels)
-    found.standing[rows] &= ~wrong
-    found.broken[rows] |= broken
-    found.model_rows += len(x)
+    def rows(self, keep: torch.Tensor) -> Goal:
+        """That of some rows."""
+        return Goal(self.labels[keep], None if self.targets is None else self.targets[keep], self.loss)
 
+    def value(self, logits: torch.Tensor) -> torch.Tensor:
+        """(n,) how far up a row is."""
+        if self.loss == "dlr":
+            return dlr(logits, self.labels, self.targets)
+        if self.loss == "margin":
+            return (logits.gather(1, self._aimed(logits)) - logits.gather(1, self.labels[:, None])).squeeze(1)
+        return objective(logits, self.labels) if self.targets is None else -objective(logits, self.targets)
 
-def _look(
-    logits_of: Logits, x: torch.Tensor, labels: torch.Tensor, found: Attack
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(n,) misclassified, (n, ...) gradient of the objective, (n,) broken at these points."""
-    x = x.detach().requires_grad_(True)
-    with torch.enable_grad():
-        logits = logits_of(x)
-        if not logits.requires_grad:
-            raise NotApplicable("the model's outputs do not depend differentiably on its inputs")
-        (gradient,) = torch.autograd.grad(objective(logits, labels).sum(), x, materialize_grads=True, allow_unused=True)
-    found.model_rows += len(x)
-    wrong, broken = _judge(logits.detach(), labels)
-    return wrong, gradient, broken | ~gradient.isfinite().flatten(1).all(dim=1)
+    def slope(self, logits: torch.Tensor) -> torch.Tensor:
+        """(n, C) gradient of the value in the logits, but for a positive factor a row; "margin": the very gradient."""
+        if self.loss == "margin":
+            there = torch.zeros_like(logits).scatter_(1, self._aimed(logits), 1.0)
+            return there.scatter_(1, self.labels[:, None], -1.0)
+        if self.loss == "dlr":
+            with torch.enable_grad():
+                leaf = logits.detach().requires_grad_(True)
+                return torch.autograd.grad(self.value(leaf).sum(), leaf)[0]
+        return _odds_slope(logits, self.labels) if self.targets is None else -_odds_slope(logits, self.targets)
+
+    def _aimed(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.targets is not None:
+            return self.targets[:, None]
+        return logits.scatter(1, self.labels[:, None], -torch.inf).argmax(dim=1, keepdim=True)
 
 
 def objective(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -163,91 +102,267 @@ def objective(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return logits.scatter(1, true, -torch.inf).logsumexp(dim=1) - logits.gather(1, true).squeeze(1)
 
 
-def _judge(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n,) misclassified and (n,) not finite; a row whose logits are not finite is not called misclassified."""
-    broken = ~logits.isfinite().all(dim=1)
-    return (logits.argmax(dim=1) != labels) & ~broken, broken
+def _odds_slope(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(n, C) gradient of `objective` in the logits, but for a positive factor a row.
+
+    Written out because autograd's logsumexp takes longer than a small network. The factor is large, so that squares of
+    faint gradients do not underflow: the sum of exp(z_i - max z) over the other classes times the fourth root of the
+    greatest number.
+    """
+    true = labels[:, None]
+    others = logits.scatter(1, true, -torch.inf)
+    weights = others.sub_(others.amax(dim=1, keepdim=True)).exp_()
+    return weights.scatter_(1, true, -weights.sum(dim=1, keepdim=True)).mul_(torch.finfo(logits.dtype).max ** 0.25)
 
 
-class Siege:
-    """Attacks one after the other on the same rows: a row once fooled is not attacked again.
+def dlr(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+    """(n,) difference of logits ratio (Croce and Hein 2020, arXiv 2003.01690, eq. 6; towards a target eq. 7).
+
+    (max of the other logits - z_y) / (z_1st - z_3rd), towards t (z_t - z_y) / (z_1st - (z_3rd + z_4th) / 2); with
+    three classes there is no fourth, and the third takes its place. Positive where a row is misclassified; unlike the
+    cross-entropy it does not change when logits are shifted or scaled.
+
+    Args:
+        logits: (n, C) with C at least 3.
+        labels: (n,) true classes.
+        targets: (n,) classes to be reached, or None.
+
+    Returns:
+        The ratio.
+
+    Raises:
+        NotApplicable: There are fewer than three classes.
+
+    >>> dlr(torch.tensor([[4.0, 3.0, 2.0]]), torch.tensor([0])).item()
+    -0.5
+    """
+    if logits.shape[1] < 3:
+        raise NotApplicable("the DLR loss divides by a third logit and there are two classes; use loss: ce")
+    true = logits.gather(1, labels[:, None]).squeeze(1)
+    top = logits.topk(min(4, logits.shape[1]), dim=1).values
+    if targets is None:
+        best = logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+        return (best - true) / (top[:, 0] - top[:, 2] + 1e-12)
+    wanted = logits.gather(1, targets[:, None]).squeeze(1)
+    return (wanted - true) / (top[:, 0] - (top[:, 2] + top[:, -1]) / 2 + 1e-12)
+
+
+@dataclass
+class Attack:
+    """What an attack found on n rows.
 
     Attributes:
-        rows: Number of rows at the start.
-        standing: (k,) indices of the rows no attack has fooled yet.
-        broken: (n,) bool, see `Attack`.
-        flat: (n,) bool, see `Attack`; from the first attack.
-        model_rows: Rows put through the model so far.
+        standing: (n,) bool, rows no tried point of which is misclassified.
+        broken: (n,) bool, rows where a logit or a gradient was NaN or infinite on the way.
+        flat: (n,) bool, rows whose gradient at the first point tried is exactly 0 in every feature that may move.
+        model_rows: Rows put through the model, with or without a backward pass.
     """
 
-    def __init__(
-        self, logits_of: Logits, inputs: torch.Tensor, labels: torch.Tensor, *, steps: int, generator: torch.Generator
-    ) -> None:
-        """Begin with every row standing.
+    standing: torch.Tensor
+    broken: torch.Tensor
+    flat: torch.Tensor
+    model_rows: int = field(default=0)
+
+    @staticmethod
+    def begun(inputs: torch.Tensor) -> Attack:
+        """Nothing found yet: all rows stand."""
+        marks = torch.zeros(3, len(inputs), dtype=torch.bool, device=inputs.device)
+        return Attack(~marks[0], marks[1], marks[2])
+
+    def mark(self, rows: torch.Tensor, marks: torch.Tensor) -> None:
+        """Note (k, 3) standing, broken, flat of some rows (k,)."""
+        self.standing[rows] &= marks[:, 0]
+        self.broken[rows] |= marks[:, 1]
+        self.flat[rows] |= marks[:, 2]
+
+
+def look(logits_of: Logits, x: torch.Tensor, goal: Goal) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, C) logits and (n, ...) gradient of the goal in the inputs, but for a positive factor a row.
+
+    Raises:
+        NotApplicable: The logits do not depend differentiably on the inputs.
+    """
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        logits = logits_of(x)
+    if not logits.requires_grad:
+        raise NotApplicable("the model's outputs do not depend differentiably on its inputs")
+    found = logits.detach()
+    (gradient,) = torch.autograd.grad(
+        logits, x, grad_outputs=goal.slope(found), materialize_grads=True, allow_unused=True
+    )
+    return found, gradient
+
+
+class Tally:
+    """Marks of the rows of one batch while fooled ones are taken out of the work.
+
+    Attributes:
+        marks: (n, 3) standing, broken, flat; up to date after `close`.
+        model_rows: Rows put through the model.
+    """
+
+    def __init__(self, inputs: torch.Tensor) -> None:
+        """Begin with all rows (n, ...) standing and at work."""
+        n, device = len(inputs), inputs.device
+        self.marks = torch.zeros(n, 3, dtype=torch.bool, device=device)
+        self.marks[:, 0] = True
+        self.model_rows = 0
+        self._rows = torch.arange(n, device=device)
+        self._alive = self.marks[:, 0].clone()
+        self._wide = torch.promote_types(inputs.dtype, torch.float32)  # half precision would overflow
+        self._sums = torch.zeros(n, dtype=self._wide, device=device)  # of all seen: not finite where anything was not
+
+    def note(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        gradient: torch.Tensor | None = None,
+        within: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Note what one pass of the rows at work showed.
 
         Args:
-            logits_of: The model.
-            inputs: (n, ...) clean rows.
-            labels: (n,) true classes.
-            steps: Gradient steps a start.
-            generator: Random numbers, on the inputs' device.
+            logits: (k, C).
+            labels: (k,) true classes.
+            gradient: (k, ...) if there was a backward pass.
+            within: (k,) bool, points that lie where a row may be moved; all if None.
+
+        Returns:
+            (k,) bool, misclassified points; never one whose logits are not finite.
         """
-        self._logits_of, self._inputs, self._labels = logits_of, inputs, labels
-        self._steps, self._generator = steps, generator
-        self.rows = len(labels)
-        self.standing = torch.arange(len(labels), device=labels.device)
-        self.broken = torch.zeros_like(labels, dtype=torch.bool)
-        self.flat: torch.Tensor = self.broken[:0]
-        self.model_rows = 0
+        sums = logits.sum(dim=1, dtype=self._wide)
+        wrong = logits.argmax(dim=1) != labels
+        wrong &= (sums - sums) == 0  # false for NaN and infinity, and cheaper than isfinite
+        self._alive &= ~(wrong if within is None else wrong & within)
+        self._sums += sums
+        if gradient is not None:
+            self._sums += gradient.flatten(1).sum(dim=1, dtype=self._wide)
+        self.model_rows += len(logits)
+        return wrong
 
-    def attack(self, box: Box, *, restarts: int) -> int:
-        """Number of rows standing after `pgd` in this box."""
-        alive = self.standing
-        found = pgd(
-            self._logits_of,
-            self._inputs[alive],
-            self._labels[alive],
-            box,
-            steps=self._steps,
-            restarts=restarts,
-            generator=self._generator,
-        )
-        self.broken[alive] |= found.broken
-        self.flat = self.flat if self.model_rows else found.flat
-        return self._keep(found.standing, found.model_rows)
+    def note_flat(self, gradient: torch.Tensor, ball: Ball) -> None:
+        """Mark rows whose first gradient is 0 wherever they may move."""
+        self.marks[:, 2] = ~((gradient != 0) & (ball.box.radius > 0)).flatten(1).any(dim=1)
 
-    def random_corners(self, box: Box, *, draws: int) -> int:
-        """Number of rows standing after a search at random corners of the box."""
-        x, y = self._inputs[self.standing], self._labels[self.standing]
-        fooled = random_corners(self._logits_of, x, y, box, draws=draws, generator=self._generator)
-        return self._keep(~fooled, draws * len(y))
+    def survivors(self) -> torch.Tensor | None:
+        """Positions of the rows that stand among those at work, which they are from now on; None while few fell."""
+        keep = self._alive.nonzero().squeeze(1)
+        if len(keep) > _WORTH * len(self._rows):
+            return None
+        self.close()
+        self._rows, self._alive, self._sums = self._rows[keep], self._alive[keep], self._sums[keep]
+        return keep
 
-    def _keep(self, which: torch.Tensor, model_rows: int) -> int:
-        self.standing = self.standing[which]
-        self.model_rows += model_rows
-        return len(self.standing)
+    def close(self) -> torch.Tensor:
+        """The marks (n, 3), brought up to date."""
+        self.marks[self._rows, 0] = self._alive
+        self.marks[self._rows, 1] = ~self._sums.isfinite()
+        return self.marks
 
 
-@torch.no_grad()
-def random_corners(
+Climb = Callable[[Logits, torch.Tensor, Neighbourhood, Goal, int], Tally]
+"""Climbs from a start (n, ...) within its neighbourhoods in so many steps."""
+
+
+def ascend(logits_of: Logits, x: torch.Tensor, near: Neighbourhood, goal: Goal, steps: int) -> Tally:
+    """Steps of one size, each projected back; every point on the way counts."""
+    tally, size = Tally(x), STEP_RATIO / steps
+    rounds = NEAR if size <= 0.1 else FAR
+    gone = 0.0 if x is near.clean else 1.0  # from the clean row, in radii, at most
+    for step in range(steps):
+        logits, gradient = look(logits_of, x, goal)
+        tally.note(logits, goal.labels, gradient)
+        if step == 0:
+            tally.note_flat(gradient, near.ball)
+        gone += size
+        x = near.inside(near.stepped(x, gradient, size), rounds if gone > 1 else 0)
+        if step % COMPACT_EVERY == COMPACT_EVERY - 1 and (keep := tally.survivors()) is not None:
+            if not len(keep):
+                return tally
+            x, near, goal = x.index_select(0, keep), near.rows(keep), goal.rows(keep)
+    with torch.no_grad():
+        tally.note(logits_of(x), goal.labels)
+    return tally
+
+
+class Plan(NamedTuple):
+    """How rows are attacked.
+
+    Attributes:
+        climb: `ascend`, or that of another attack.
+        steps: Steps a start.
+        restarts: Starts, for each target.
+        loss: What is climbed.
+        targets: So many of the likeliest wrong classes are headed for, one after the other; 0 heads for any.
+        clean_start: Whether the first start is the clean point; the others are uniform in the ball.
+        name: Of the attack, for those who wait for it.
+    """
+
+    climb: Climb
+    steps: int
+    restarts: int = 1
+    loss: Loss = "ce"
+    targets: int = 0
+    clean_start: bool = True
+    name: str = "PGD"
+
+
+def campaign(
     logits_of: Logits,
     inputs: torch.Tensor,
     labels: torch.Tensor,
-    box: Box,
-    *,
-    draws: int,
+    ball: Ball,
+    plan: Plan,
     generator: torch.Generator,
-) -> torch.Tensor:
-    """(n,) bool: rows misclassified at one of `draws` random corners of their box, found without any gradient.
+) -> Attack:
+    """Climb from several starts, perhaps towards several classes, until a row is misclassified or the budget is spent.
 
-    Where this finds rows that a gradient attack left standing, the gradients mislead (Athalye, Carlini, Wagner
-    2018, arXiv 1802.00420, section 3.1).
+    Rows once fooled are left out, which is valid for models that answer the same each time. More starts with the same
+    seed never leave more rows standing.
+
+    Args:
+        logits_of: The model.
+        inputs: (n, ...) clean rows.
+        labels: (n,) true classes.
+        ball: Where rows may be moved.
+        plan: The attack and its budget.
+        generator: Random numbers, on the inputs' device.
+
+    Returns:
+        What was found.
     """
-    fooled = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
-    for rows in torch.arange(len(inputs), device=inputs.device).split(ROWS):
-        low, high = box.around(inputs[rows])
-        for _ in range(draws):
-            coin = torch.rand(low.shape, generator=generator, device=low.device) < 0.5
-            wrong, _ = _judge(logits_of(torch.where(coin, low, high)), labels[rows])
-            fooled[rows] |= wrong
-    return fooled
+    found = Attack.begun(inputs)
+    aims: Sequence[torch.Tensor | None] = (None,)
+    if plan.targets and len(inputs):
+        aims = likeliest_wrong(logits_of, inputs, labels, plan.targets).unbind(1)
+        found.model_rows += len(inputs)
+    turns = [(start, aim) for start in range(plan.restarts) for aim in aims]
+    for done, (start, aim) in enumerate(turns):
+        progress(f"{plan.name}, starts", done, len(turns))
+        pool = found.standing.nonzero().squeeze(1)
+        if not len(pool):
+            break
+        at_clean = plan.clean_start and start == 0
+
+        def some(rows: torch.Tensor, aim: torch.Tensor | None = aim, at_clean: bool = at_clean) -> torch.Tensor:
+            near = ball.near(inputs[rows])
+            x = near.clean if at_clean else near.random(generator)
+            goal = Goal(labels[rows], None if aim is None else aim[rows], plan.loss)
+            tally = plan.climb(logits_of, x, near, goal, plan.steps)
+            found.model_rows += tally.model_rows
+            return tally.close()
+
+        marks = in_batches(some, pool, size=ROWS)
+        if done:
+            marks[:, 2] = False  # flat is said of the first point
+        found.mark(pool, marks)
+    return found
+
+
+@torch.no_grad()
+def likeliest_wrong(logits_of: Logits, inputs: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
+    """(n, k) wrong classes of the largest logits at the clean rows, largest first; k is `count` or all there are."""
+    logits = in_batches(logits_of, inputs, size=ROWS)
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.topk(min(count, logits.shape[1] - 1), dim=1).indices

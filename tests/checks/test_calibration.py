@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from pydantic import ValidationError
+from scipy.stats import binom
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from assessor.contract import Better, NotApplicable, Split, Task
 from assessor.subjects.predictions import PredictionsSubject
 from assessor_checks import _calibration as maths
+from assessor_checks import _classwise as classes
 from assessor_checks.uncertainty.calibration import CHECK, CalibrationParams
 
 matplotlib.use("Agg")
@@ -61,9 +64,12 @@ def test_by_hand():
     assert result.metric("calibration_p_value").low is None
     assert result.remarks == ()
     assert result.doubt is None
+    squares = (0.15**2 - 0.75 * 0.25 / 39 + 0.2**2 - 0.7 * 0.3 / 39) / 2
+    assert result.metric("rms_calibration_error").value == pytest.approx(math.sqrt(squares))
     assert [metric.name for metric in result.metrics] == [
         "ece",
         "ece_debiased",
+        "rms_calibration_error",
         "calibration_p_value",
         "brier",
         "nll",
@@ -77,13 +83,20 @@ def test_bins_and_decomposition_by_hand():
         (40, pytest.approx(0.6), pytest.approx(0.75)),
         (40, pytest.approx(0.9), pytest.approx(0.7)),
     ]
-    assert bins.rows[0][3:] == pytest.approx((0.5981, 0.8581), abs=5e-5)  # Wilson of 30 in 40
+    assert bins.rows[0][3:5] == pytest.approx((0.5981, 0.8581), abs=5e-5)  # Wilson of 30 in 40
+    assert bins.rows[0][5:] == pytest.approx((0.45, 0.75), abs=0.051)  # binomial quantiles of 40 at 0.6: 18 and 30
     parts = dict(row[:2] for row in decomposition.rows)
     assert parts["reliability"] == pytest.approx((0.15**2 + 0.2**2) / 2)
     assert parts["resolution"] == pytest.approx(0.025**2)
     assert parts["uncertainty"] == pytest.approx(0.725 * 0.275)
     assert parts["within-bin spread"] == pytest.approx(0)
     assert parts["Brier score"] == pytest.approx(18.4 / 80)
+    without = {row[0]: row[2] for row in decomposition.rows}
+    chance = (0.75 * 0.25 + 0.7 * 0.3) / 39 / 2
+    assert without["reliability"] == pytest.approx(parts["reliability"] - chance)
+    assert without["resolution"] == pytest.approx(parts["resolution"] - chance + parts["uncertainty"] / 79)
+    assert without["uncertainty"] == pytest.approx(parts["uncertainty"] * 80 / 79)
+    assert without["Brier score"] is None
 
 
 rows_strategy = st.integers(0, 10_000).map(np.random.default_rng)
@@ -152,7 +165,7 @@ def test_interval_covers_the_true_error(world):
         events = (rng.random(1000) < WORLDS[world](p)).astype(float)
         index = maths.equal_mass(p, 15)
         bins = maths.summarise(p, events, index)
-        p_value = maths.consistency_p_value(p, index, maths.ece(bins), seed, 100)
+        p_value = maths.p_value(bins, maths.redrawn(p, index, seed, 100))
         found = maths.true_ece(bins, p_value, seed, 60)
         edges = [p[index == number].min() for number in range(1, 15)]
         gaps = WORLDS[world](everyone) - everyone
@@ -174,17 +187,132 @@ def test_p_value_is_uniform_or_more_under_calibration():
         p = rng.random(100)
         events = (rng.random(100) < p).astype(float)
         index = maths.equal_mass(p, 5)
-        observed = maths.ece(maths.summarise(p, events, index))
-        small += maths.consistency_p_value(p, index, observed, seed, 99) <= 0.05
+        small += maths.p_value(maths.summarise(p, events, index), maths.redrawn(p, index, seed, 99)) <= 0.05
     assert small <= 20  # 10 expected, standard deviation 3.1
 
 
-def test_redrawing_in_chunks_does_not_change_the_value():
+def test_redrawing_in_chunks_does_not_change_the_counts():
     p = np.random.default_rng(0).random(100)
     index = maths.equal_mass(p, 5)
-    whole = maths.consistency_p_value(p, index, 0.06, 0, 300)
-    assert 0 < whole < 1
-    assert maths.consistency_p_value(p, index, 0.06, 0, 300, held=700) == whole
+    whole = maths.redrawn(p, index, 0, 300)
+    assert whole.shape == (300, 5)
+    assert whole.mean(axis=0) == pytest.approx(np.bincount(index, p), abs=0.5)
+    assert np.array_equal(maths.redrawn(p, index, 0, 300, held=700), whole)
+
+
+def test_band_is_that_of_the_binomial():
+    p = np.repeat([0.2, 0.6], 50)
+    index = maths.equal_mass(p, 2)
+    bins = maths.summarise(p, np.zeros(100), index)
+    low, high = maths.consistency_band(bins, maths.redrawn(p, index, 0, 5000))
+    exact = [binom.ppf([0.025, 0.975], 50, share) / 50 for share in (0.2, 0.6)]
+    assert np.abs(np.stack([low, high], axis=1) - exact).max() <= 0.02  # one row of 50 of simulation noise
+
+
+def test_bias_of_few_rows_is_removed():
+    # 4 bins of about 20 calibrated rows: the plain parts are off by the chance of few rows, the others hit on average
+    plain, without, squares = [], [], []
+    for seed in range(2000):
+        rng = np.random.default_rng(seed)
+        index = rng.integers(0, 4, 80)
+        p = np.array([0.2, 0.4, 0.6, 0.8])[index]
+        events = (rng.random(80) < p).astype(float)
+        bins = maths.summarise(p, events, index)
+        parts = maths.decompose(p, events, index)
+        plain.append(parts[:3])
+        without.append(maths.corrected(bins))
+        gap, noise = (bins.accuracy - bins.confidence) ** 2, bins.accuracy * (1 - bins.accuracy) / (bins.n - 1)
+        squares.append((bins.n * (gap - noise)).sum() / 80)
+        assert maths.rms_error(bins).value ** 2 == pytest.approx(max(0, squares[-1]), abs=1e-12)
+    true = (0.0, 0.05, 0.25)
+    error = np.std(without, axis=0) / math.sqrt(2000)
+    assert (np.abs(np.mean(without, axis=0) - true) < 4 * error).all()
+    assert np.mean(plain, axis=0)[0] == pytest.approx(0.2 / 20, abs=0.001)
+    assert abs(np.mean(squares)) < 4 * np.std(squares) / math.sqrt(2000)
+
+
+def test_reliability_curve_equals_that_of_scikit_learn():
+    rng = np.random.default_rng(2)
+    p = rng.random(400)
+    labels = (rng.random(400) < p).astype(int)
+    bins = maths.summarise(p, labels.astype(float), maths.equal_width(p, 10))
+    share, mean = calibration_curve(labels, p, n_bins=10)
+    assert bins.accuracy == pytest.approx(share)
+    assert bins.confidence == pytest.approx(mean)
+
+
+def test_classwise_error_against_a_plain_loop_and_its_joint_test():
+    rng = np.random.default_rng(4)
+    logits = 1.5 * rng.standard_normal((400, 3))
+    labels = np.array([rng.choice(3, p=row) for row in softmax(logits)])
+    scores = softmax(2 * logits)
+    found = classes.classwise(scores, labels, maths.equal_mass, 8, 0, 300)
+    for c in range(3):
+        index = maths.equal_mass(scores[:, c], 8)
+        bins = maths.summarise(scores[:, c], (labels == c).astype(float), index)
+        assert found.errors[c] == pytest.approx(maths.ece(bins))
+        assert found.gaps[c] == pytest.approx(scores[:, c].mean() - (labels == c).mean())
+    assert found.mean == pytest.approx(found.errors.mean())
+    assert found.p_joint == pytest.approx(1 / 301)
+    assert found.ends[0] > 0
+    right = classes.classwise(softmax(logits), labels, maths.equal_mass, 8, 0, 300)
+    assert right.p_joint > 0.05
+    assert right.ends[0] == 0
+    assert right.ends[1] < found.ends[1]
+
+
+def test_redrawn_labels_follow_the_probabilities(monkeypatch):
+    scores = np.array([[0.2, 0.5, 0.3], [1.0, 0.0, 0.0]])
+    place = np.arange(6).reshape(2, 3)
+    whole = classes._redrawn(scores, place, 6, 0, 4000)
+    assert whole.sum() == 8000
+    assert whole.mean(axis=0) == pytest.approx([0.2, 0.5, 0.3, 1, 0, 0], abs=0.03)
+    monkeypatch.setattr(classes, "_CHUNK", 7)
+    assert np.array_equal(classes._redrawn(scores, place, 6, 0, 4000), whole)
+
+
+def test_three_classes_get_metrics_and_a_table_by_class():
+    rng = np.random.default_rng(4)
+    logits = 1.5 * rng.standard_normal((400, 3))
+    labels = np.array([rng.choice(3, p=row) for row in softmax(logits)])
+    result = run(stored(labels, softmax(2 * logits)))
+    assert [metric.name for metric in result.metrics][4:6] == ["classwise_ece", "classwise_p_value"]
+    table = result.tables[2]
+    assert [row[:2] for row in table.rows] == [(f"c{i}", int((labels == i).sum())) for i in range(3)]
+    assert result.metric("classwise_ece").value == pytest.approx(np.mean([row[2] for row in table.rows]))
+    assert result.metric("classwise_p_value").value == pytest.approx(1 / 201)
+    assert "class against all others" in result.metric("classwise_ece").method
+    assert not [metric for metric in run(two_bins()).metrics if metric.name.startswith("classwise")]
+
+
+def test_best_temperature_is_the_planted_one_and_the_minimum():
+    rng = np.random.default_rng(0)
+    logits = 1.5 * rng.standard_normal((4000, 3))
+    labels = np.array([rng.choice(3, p=row) for row in softmax(logits)])
+    logs = np.log(softmax(3 * logits))
+    found = classes.best_temperature(logs, labels)
+    assert found == pytest.approx(3, rel=0.05)
+
+    def loss(temperature):
+        return log_loss(labels, classes.tempered(logs, temperature))
+
+    assert loss(found) < min(loss(found * 1.01), loss(found / 1.01))
+    assert classes.best_temperature(logs, logs.argmax(axis=1)) is None
+    assert classes.best_temperature(np.full((5, 2), math.log(0.5)), np.zeros(5, int)) is None
+
+
+def test_temperature_is_told():
+    rng = np.random.default_rng(0)
+    logits = 1.5 * rng.standard_normal((2000, 3))
+    labels = np.array([rng.choice(3, p=row) for row in softmax(logits)])
+    (told,) = run(stored(labels, softmax(3 * logits))).remarks
+    numbers = [float(word.strip(",;")) for word in told.split() if word.strip(",;").replace(".", "").isdigit()]
+    assert numbers[0] == pytest.approx(3, rel=0.1)
+    assert numbers[1:3] == [1000, 1000]
+    assert numbers[3] > 0.1 > numbers[4]
+    assert numbers[5] > numbers[6]
+    perfect = run(stored(labels, np.eye(3)[labels] * 0.7 + 0.1))
+    assert perfect.remarks[-1].startswith("No temperature between 0.01 and 100")
 
 
 @given(rows_strategy, st.floats(-8, 8), st.sampled_from([0, 2]))
@@ -227,11 +355,14 @@ def test_positive_kind_judges_the_positive_class():
 
 
 def test_equal_confidences_share_one_bin():
-    result = run(stored(np.arange(400) % 4 > 0, np.full(400, 0.75)))
+    result = run(stored(np.arange(160) % 4 > 0, np.full(160, 0.75)))
     assert result.metric("ece").value == pytest.approx(0, abs=1e-12)
     assert result.metric("ece").low == 0
     assert len(result.tables[1].rows) == 1
-    assert result.remarks == ("1 of 15 bins are used: equal confidences stay in one bin.",)
+    assert result.remarks == (
+        "8 instead of 15 bins, for 20 rows a bin on average at 160 rows.",
+        "1 of 8 bins are used: equal confidences stay in one bin.",
+    )
 
 
 def test_remarks():
@@ -265,6 +396,12 @@ def test_few_rows_are_doubtful():
 
 
 def test_refused():
+    split = Split(name="test", labels=np.zeros(3), sha256="0")
+    with pytest.raises(NotApplicable, match="a regression states no probabilities"):
+        run(PredictionsSubject(Task.REGRESSION, (), {"test": split}, {"test": np.zeros(3)}, {}))
+    split = Split(name="test", labels=np.zeros(3, dtype=np.int64), sha256="0")
+    with pytest.raises(NotApplicable, match="decisions without probabilities"):
+        run(PredictionsSubject(Task.BINARY, ("a", "b"), {"test": split}, {"test": np.zeros(3, int)}, {}))
     with pytest.raises(NotApplicable, match="the test split has no rows"):
         run(stored([], np.empty((0, 2))))
     with pytest.raises(NotApplicable, match="scores are not finite for 1 of 3 rows of the test split"):
@@ -292,5 +429,5 @@ def test_plot_draws():
     assert axes.get_xlabel() == "confidence"
     assert axes.get_ylabel() == "share that came true"
     assert axes.get_xlim() == axes.get_ylim() == (0, 1)
-    assert len(axes.lines) == 1 + 2 * 2
+    assert len(axes.lines) == 1 + 2 * 3
     assert not axes.get_title()

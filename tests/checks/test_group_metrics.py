@@ -67,7 +67,7 @@ def test_two_groups_by_hand():
         "equalized_odds_difference": 0.3,  # of 0.8 - 0.5 and 0.3 - 0.1
         "accuracy_difference": 0.74 - 0.70,
     }
-    assert [m.name for m in result.metrics] == [*COMPONENTS, "parity_p_value"]
+    assert [m.name for m in result.metrics] == [*COMPONENTS, "parity_p_value", "all_parity_p_value"]
     for name, value in wanted.items():
         metric = result.metric(name)
         assert metric.value == pytest.approx(value)
@@ -87,7 +87,7 @@ def test_two_groups_by_hand():
 
 def test_three_groups_by_hand():
     result = run(grouped(BY_HAND))
-    values = {m.name: m.value for m in result.metrics[:-1]}
+    values = {m.name: m.value for m in result.metrics[:-2]}
     assert values == pytest.approx(
         {
             "demographic_parity_difference": 0.5 - 0.3,
@@ -204,6 +204,43 @@ def test_exclusive_or_shows_in_the_intersection_only():
     assert {row["attribute"] for row in table(both, "pairs")[:4]} == {"sex × age"}
 
 
+def test_power_is_stated_for_the_smallest_groups_of_each_attribute():
+    result = run(grouped({"a": (200, 100, 200, 50), "b": (40, 20, 40, 10), "c": (100, 50, 100, 25)}))
+    rows = table(result, "power")
+    assert [(row["rate"], row["attribute"], row["first"], row["second"]) for row in rows] == [
+        (rate, "site", "b", "c") for rate in ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy")
+    ]
+    assert [(row["rows of first"], row["rows of second"]) for row in rows] == [
+        (80, 200),
+        (40, 100),
+        (40, 100),
+        (80, 200),
+    ]
+    assert rows[1]["gap"] > rows[0]["gap"] > 0.1
+
+
+def test_holm_over_metrics_and_attributes():
+    result = run(crossed(), metric="demographic_parity_difference")
+    rows = table(result, "parity_tests")
+    # Selection rate and its ratio are one test: four hypotheses by three attributes; the smallest p-value is 1 / 500.
+    worst = [row for row in rows if row["attribute"] == "sex × age" and row["metric"].startswith("demographic")]
+    assert [row["p_holm_all"] for row in worst] == pytest.approx([12 / 500] * 2)
+    assert all(row["p_value"] <= row["p_holm"] <= row["p_holm_all"] + 1e-12 for row in rows)
+    assert result.metric("all_parity_p_value").value == min(row["p_holm_all"] for row in rows)
+    assert result.metric("all_parity_p_value").method.startswith("the smallest of 12 p-values")
+
+
+def test_percentile_bootstrap_stands_beside():
+    result = run(grouped(BY_HAND), bootstrap=400)
+    rows = {row["metric"]: row for row in table(result, "bootstrap")}
+    assert set(rows) == set(COMPONENTS)
+    for name, row in rows.items():
+        assert row["value"] == result.metric(name).value
+        assert row["low"] < row["value"] < row["high"] or name == "accuracy_difference"
+    parity = run(grouped(dict.fromkeys("ab", (60, 30, 60, 15))))
+    assert table(parity, "bootstrap")[0]["low"] >= 0  # never below parity, so no test
+
+
 # --- groups that cannot be judged ------------------------------------------------------------------------------------
 
 
@@ -290,6 +327,7 @@ def test_metrics_that_cannot_be_computed_are_named():
         "equal_opportunity_difference",
         "accuracy_difference",
         "parity_p_value",
+        "all_parity_p_value",
     ]
     assert "Not computed, too few rows or the rate is 0 in all groups: equalized_odds_difference." in result.remarks
     nobody = run(grouped({"a": (40, 0, 40, 0), "b": (40, 0, 40, 0)}))
@@ -350,6 +388,7 @@ def test_one_class_only():
         "demographic_parity_difference",
         "accuracy_difference",
         "parity_p_value",
+        "all_parity_p_value",
     ]
 
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from assessor_checks import _gaps, _groups
-from assessor_checks._groups import MISSING, Groups, Rate
+from assessor_checks import _gaps, _groups, _power, _rates
+from assessor_checks._groups import MISSING, Groups
 from assessor_checks._intervals import wilson
+from assessor_checks._rates import Rate
 
 Z = 1.959963984540054
 SEX_AND_AGE = pd.DataFrame({"sex": ["f", "f", "m", "m", "f", "m"], "age": [30, 30, 30, 60, 60, 60]})
@@ -96,7 +97,7 @@ def test_every_rate_by_hand():
     # f: labels 1 1 0, predictions 1 0 1; m: labels 1 0 0, predictions 1 0 0.
     groups = _groups.find_groups(pd.DataFrame({"sex": ["f", "f", "m", "m", "f", "m"]}))
     labels, predictions = np.array([1, 1, 1, 0, 0, 0]), np.array([1, 0, 1, 0, 1, 0])
-    rates = _groups.count_rates(groups, labels, predictions, positive=1, minimum=1)
+    rates = _rates.count_rates(groups, labels, predictions, positive=1, minimum=1)
     found = {name: (rate.hits.tolist(), rate.trials.tolist()) for name, rate in rates.items()}
     assert found == {
         "selection_rate": ([2, 1], [3, 3]),
@@ -104,16 +105,16 @@ def test_every_rate_by_hand():
         "false_positive_rate": ([1, 0], [1, 2]),
         "accuracy": ([1, 3], [3, 3]),
     }
-    rates = _groups.count_rates(groups, labels, predictions, positive=1, minimum=2)
-    assert [len(rates[name].first) for name in _groups.RATES] == [1, 0, 0, 1]
-    turned = _groups.count_rates(groups, labels, predictions, positive=0, minimum=1)
+    rates = _rates.count_rates(groups, labels, predictions, positive=1, minimum=2)
+    assert [len(rates[name].first) for name in _rates.RATES] == [1, 0, 0, 1]
+    turned = _rates.count_rates(groups, labels, predictions, positive=0, minimum=1)
     assert turned["selection_rate"].hits.tolist() == [1, 2]
     assert turned["accuracy"].hits.tolist() == [1, 3]
 
 
 def test_pairs_stay_within_an_attribute():
     groups = _groups.find_groups(SEX_AND_AGE)
-    rate = _groups.count_rates(groups, np.zeros(6), np.zeros(6), positive=1, minimum=2)["accuracy"]
+    rate = _rates.count_rates(groups, np.zeros(6), np.zeros(6), positive=1, minimum=2)["accuracy"]
     pairs = {(groups.names[i], groups.names[j]) for i, j in zip(rate.first, rate.second, strict=True)}
     assert pairs == {("f", "m"), ("30", "60"), ("f × 30", "m × 60")}
 
@@ -122,7 +123,7 @@ def test_pairs_stay_within_an_attribute():
 def test_counts_agree_with_a_loop_over_rows(rows):
     a, b, labels, predictions = np.array(rows).T
     groups = _groups.find_groups(pd.DataFrame({"a": a, "b": b}))
-    rates = _groups.count_rates(groups, labels, predictions, positive=2, minimum=1)
+    rates = _rates.count_rates(groups, labels, predictions, positive=2, minimum=1)
     for index, name in enumerate(groups.names):
         texts = {"a": map(str, a), "b": map(str, b), "a × b": map("{} × {}".format, a, b)}[groups.attributes[index]]
         mine = [(y, p) for text, y, p in zip(texts, labels, predictions, strict=True) if text == name]
@@ -254,7 +255,7 @@ def test_the_worst_of_two_attributes_and_their_intersection():
     found = {}
     for intersections in (True, False):
         groups = _groups.find_groups(frame, intersections=intersections)
-        rates = _groups.count_rates(groups, chosen, chosen, positive=1, minimum=2)
+        rates = _rates.count_rates(groups, chosen, chosen, positive=1, minimum=2)
         found[intersections] = _gaps.compare(
             "demographic_parity_difference", groups, rates, 0.95, 199, np.random.default_rng(0)
         )
@@ -331,7 +332,7 @@ def test_holm_by_hand():
 
 def test_detectable_difference_is_seen_in_four_of_five():
     n = 400
-    gap = _gaps.detectable_difference(0.3, n, n, Z)
+    gap = _power.detectable_difference(0.3, n, n, Z)
     rng = np.random.default_rng(0)
     hits = rng.binomial(n, [0.3 - gap / 2, 0.3 + gap / 2], size=(4000, 2))
     low = [_gaps.differences(plain_rate(hit, [n, n]), Z) for hit in hits[:1000]]

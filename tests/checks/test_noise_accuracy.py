@@ -61,7 +61,10 @@ def test_linear_model_matches_the_exact_accuracy_at_every_level():
     assert metric.value == result.series[0].columns["accuracy"][-1]
     assert metric.low < metric.value < metric.high
     assert metric.n == 200
-    assert metric.method == "noise of 1 (absolute), 40 draws a row, seed 0; 95 % BCa bootstrap over rows"
+    assert metric.method == (
+        "noise of 1 (absolute), 40 draws a row, seed 0; 95 % BCa bootstrap over rows, "
+        "Clopper-Pearson where fewer than 10 rows differ"
+    )
     assert result.metric("clean_accuracy").value == 1.0
     assert result.metric("accuracy_drop").value == pytest.approx(1 - metric.value)
     assert result.remarks == ("200 of 200 test rows, 24200 answers asked.",)

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from pydantic import ValidationError
+from scipy import stats
 from sklearn import metrics as oracle
 
 from assessor.contract import Better, NotApplicable, Split, Task
 from assessor.subjects.predictions import PredictionsSubject
-from assessor_checks import _confusion, _performance
+from assessor_checks import _confusion, _performance, _ranking, _residuals
 from assessor_checks.reliability.performance import CHECK, PerformanceParams
 
 matplotlib.use("Agg")
@@ -60,6 +61,7 @@ def test_binary_values_are_those_of_sklearn(rows, positive):
     hard = (p > 0.5).astype(int)
     got = found(run(table(y, hard, p), positive=("no", "yes")[positive]))
     wanted = {"accuracy": oracle.accuracy_score(y, hard), "log_loss": oracle.log_loss(y, p, labels=[0, 1])}
+    wanted["brier_score"] = oracle.brier_score_loss(y, p, labels=[0, 1])
     wanted["majority_accuracy"] = max(y.mean(), 1 - y.mean())
     if (hard == positive).any():
         wanted["precision"] = oracle.precision_score(y, hard, pos_label=positive, zero_division=0)
@@ -71,6 +73,11 @@ def test_binary_values_are_those_of_sklearn(rows, positive):
         wanted["balanced_accuracy"] = oracle.balanced_accuracy_score(y, hard)
         wanted["roc_auc"] = oracle.roc_auc_score(y, p)
         wanted["matthews_corrcoef"] = oracle.matthews_corrcoef(y, hard)
+        wanted["cohen_kappa"] = oracle.cohen_kappa_score(y, hard)
+        wanted["precision_macro"] = oracle.precision_score(y, hard, average="macro", zero_division=0)
+        wanted["recall_macro"] = oracle.recall_score(y, hard, average="macro", zero_division=0)
+        sided = p if positive else 1 - p
+        wanted["average_precision"] = oracle.average_precision_score(y == positive, sided)
     assert got == pytest.approx(wanted, abs=1e-12)
 
 
@@ -82,13 +89,22 @@ def test_multiclass_values_are_those_of_sklearn(rows):
         return
     result = run(table(y, hard, classes="abcd"))
     got = found(result)
-    assert set(got) == {"accuracy", "balanced_accuracy", "f1_macro", "matthews_corrcoef", "majority_accuracy"}
+    assert set(got) == {
+        "accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "matthews_corrcoef",
+        "cohen_kappa", "majority_accuracy",
+    }  # fmt: skip
     seen = sorted(set(y) | set(hard))
     right = [oracle.recall_score(y, hard, labels=[c], average=None)[0] for c in sorted(set(y))]
     assert got["accuracy"] == pytest.approx(oracle.accuracy_score(y, hard))
     assert got["balanced_accuracy"] == pytest.approx(np.mean(right))
     assert got["f1_macro"] == pytest.approx(oracle.f1_score(y, hard, labels=seen, average="macro", zero_division=0))
     assert got["matthews_corrcoef"] == pytest.approx(oracle.matthews_corrcoef(y, hard), abs=1e-12)
+    assert got["cohen_kappa"] == pytest.approx(oracle.cohen_kappa_score(y, hard), abs=1e-12)
+    for name, score in (("precision_macro", oracle.precision_score), ("recall_macro", oracle.recall_score)):
+        assert got[name] == pytest.approx(score(y, hard, labels=seen, average="macro", zero_division=0))
+    by_class = oracle.f1_score(y, hard, labels=range(4), average=None, zero_division=0)
+    for row, wanted in zip(result.tables[0].rows, by_class, strict=True):
+        assert row[9] == (None if row[1] + row[2] == 0 else pytest.approx(wanted))
     assert result.tables[1].rows == tuple(
         (name, *row)
         for name, row in zip("abcd", oracle.confusion_matrix(y, hard, labels=range(4)).tolist(), strict=True)
@@ -101,9 +117,40 @@ def test_regression_values_are_those_of_sklearn(rows):
     y, p = np.round(np.array(rows), 2).T
     got = found(run(values(y, p)))
     wanted = {"rmse": oracle.root_mean_squared_error(y, p), "mae": oracle.mean_absolute_error(y, p)}
+    wanted["median_absolute_error"] = oracle.median_absolute_error(y, p)
+    wanted["mean_error"] = (p - y).mean()
+    wanted["baseline_rmse"] = y.std()
+    if (y != 0).all():
+        wanted["mape"] = oracle.mean_absolute_percentage_error(y, p)
     if len(set(y)) > 1:
         wanted["r2"] = oracle.r2_score(y, p)
+        wanted["explained_variance"] = oracle.explained_variance_score(y, p)
+        if len(set(p)) > 1:
+            wanted["spearman"] = stats.spearmanr(y, p).statistic
     assert got == pytest.approx(wanted, rel=1e-9, abs=1e-9)
+
+
+def probabilities(n, width, seed=0):
+    """Labels, each class among them, and probabilities that know something of them; some ties."""
+    rng = np.random.default_rng(seed)
+    labels = np.r_[np.arange(width), rng.integers(0, width, n - width)]
+    logits = rng.standard_normal((n, width)).round(1) + 1.5 * np.eye(width)[labels]
+    raised = np.exp(logits)
+    return labels, raised / raised.sum(axis=1, keepdims=True)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(8, 60), st.integers(3, 8), st.integers(0, 1000))
+def test_probabilities_of_many_classes_are_scored_as_by_sklearn(n, width, seed):
+    y, p = probabilities(max(n, width + 2), width, seed)
+    got = found(run(table(y, scores=p, classes="abcdefgh"[:width])))
+    assert got["roc_auc_ovr"] == pytest.approx(oracle.roc_auc_score(y, p, multi_class="ovr"))
+    assert got["brier_score"] == pytest.approx(oracle.brier_score_loss(y, p))
+    assert got["log_loss"] == pytest.approx(oracle.log_loss(y, p))
+    if width > 5:
+        assert got["top_5_accuracy"] == pytest.approx(oracle.top_k_accuracy_score(y, p, k=5))
+    else:
+        assert "top_5_accuracy" not in got
 
 
 def test_binary_by_hand():
@@ -117,6 +164,8 @@ def test_binary_by_hand():
     assert got["f1"] == pytest.approx(6 / 9)
     assert got["balanced_accuracy"] == pytest.approx((3 / 4 + 4 / 6) / 2)
     assert got["matthews_corrcoef"] == pytest.approx((3 * 4 - 2 * 1) / math.sqrt(5 * 4 * 6 * 5))
+    assert got["cohen_kappa"] == pytest.approx((0.7 - 0.5) / (1 - 0.5))
+    assert got["precision_macro"] == pytest.approx((4 / 5 + 3 / 5) / 2)
     assert [metric.name for metric in result.metrics if metric.primary] == ["f1"]
     assert interval(result, "accuracy") == pytest.approx((0.34755, 0.93326), abs=1e-5)  # binom.test(7, 10)
     assert (result.metric("precision").n, result.metric("recall").n) == (5, 4)
@@ -126,7 +175,9 @@ def test_binary_by_hand():
         "Always predicting healthy would be right in 60.0% of the rows.",
         "The positive class is ill.",
         "roc_auc is left out: the subject gives no probabilities.",
+        "average_precision is left out: the subject gives no probabilities.",
         "log_loss is left out: the subject gives no probabilities.",
+        "brier_score is left out: the subject gives no probabilities.",
     )
     by_class, confusion = result.tables
     assert [row[:4] for row in by_class.rows] == [("healthy", 6, 5, 4 / 6), ("ill", 4, 5, 0.75)]
@@ -137,7 +188,11 @@ def test_binary_by_hand():
 
 def test_regression_by_hand():
     result = run(values([1, 2, 3, 6], [1, 3, 3, 4]))
-    assert found(result) == pytest.approx({"rmse": math.sqrt(5 / 4), "mae": 3 / 4, "r2": 1 - 5 / 14})
+    wanted = {"rmse": math.sqrt(5 / 4), "mae": 3 / 4, "r2": 1 - 5 / 14, "median_absolute_error": 0.5}
+    wanted |= {"mean_error": -1 / 4, "mape": (1 / 2 + 1 / 3) / 4, "explained_variance": 1 - (5 - 1 / 4) / 14}
+    wanted |= {"baseline_rmse": math.sqrt(14 / 4), "spearman": 4.5 / math.sqrt(5 * 4.5)}
+    assert found(result) == pytest.approx(wanted)
+    assert result.metric("mean_error").better is result.metric("baseline_rmse").better is Better.NONE
     rmse = result.metric("rmse")
     assert (rmse.primary, rmse.unit, rmse.better) == (True, "units of the target", Better.LOWER)
     assert result.remarks == ("The target's standard deviation is 1.871: the rmse of always predicting its mean.",)
@@ -181,7 +236,10 @@ def test_roc_auc_interval_is_delong_on_the_logit_scale():
 def test_perfect_predictions_do_not_claim_certainty():
     y = np.repeat([0, 1], 10)
     result = run(table(y, scores=np.where(y, 0.9, 0.2)))
-    for name in ("accuracy", "balanced_accuracy", "f1", "f1_macro", "roc_auc", "matthews_corrcoef"):
+    for name in (
+        "accuracy", "balanced_accuracy", "f1", "f1_macro", "roc_auc", "matthews_corrcoef", "cohen_kappa",
+        "precision_macro", "recall_macro", "average_precision",
+    ):  # fmt: skip
         low, high = interval(result, name)
         assert 0.4 < low < 0.86, name
         assert high == result.metric(name).value == pytest.approx(1)
@@ -240,6 +298,78 @@ def test_roc_auc_and_r2_cover_the_truth():
     assert held["r2"] >= 0.88 * 300
 
 
+def test_average_precision_and_the_mean_area_cover_the_truth():
+    rng = np.random.default_rng(0)
+
+    def draw(n):
+        labels = rng.integers(0, 3, n)
+        return labels, rng.standard_normal((n, 3)) + 1.2 * np.eye(3)[labels]
+
+    y, s = draw(200_000)
+    areas = np.mean([_performance.delong(s[y == c, c], s[y != c, c])[0] for c in range(3)])
+    precision = _ranking.average_precision(s[y == 0, 0], s[y != 0, 0]).value
+    held = {"average_precision": 0, "roc_auc_ovr": 0}
+    for _ in range(300):
+        y, s = draw(90)
+        one = _ranking.average_precision(s[y == 0, 0], s[y != 0, 0])
+        held["average_precision"] += one.low <= precision <= one.high
+        all_of_them = _ranking.one_against_rest(y, s)
+        held["roc_auc_ovr"] += all_of_them.low <= areas <= all_of_them.high
+    assert min(held.values()) >= 0.92 * 300
+
+
+def test_mean_area_of_two_classes_is_delongs():
+    rng = np.random.default_rng(1)
+    y = np.arange(80) % 2
+    sure = 1 / (1 + np.exp(-rng.standard_normal(80) - 1.5 * y))
+    p = np.stack([1 - sure, sure], axis=1)
+    both = _ranking.one_against_rest(y, p)
+    one = _performance.roc_auc(p[y == 1, 1], p[y == 0, 1])
+    assert both.value == pytest.approx(one.value)
+    assert both.high - both.low == pytest.approx(one.high - one.low, rel=0.05)  # n - 1 for m and k - 1
+
+
+def test_perfect_order_of_many_classes_does_not_claim_certainty():
+    y = np.arange(40) % 4
+    found = _ranking.one_against_rest(y, 0.7 * np.eye(4)[y] + 0.1)
+    assert (found.value, found.high) == (1, 1)
+    assert found.low == pytest.approx((0.05 / 4 / 2) ** (1 / 10))  # 10 pairs a class, four intervals together
+    assert _ranking.average_precision(np.array([3.0, 2.0]), np.array([1.0])).low == pytest.approx(0.025)
+
+
+def test_rank_correlation_and_median_cover_the_truth():
+    rng, held = np.random.default_rng(0), {"spearman": 0, "median": 0, "explained": 0}
+    rho = 6 / math.pi * math.asin(0.8 / 2)  # of a normal pair with correlation 0.8
+    for seed in range(300):
+        x = rng.standard_normal(50)
+        y = 0.8 * x + 0.6 * rng.standard_normal(50)
+        one = _residuals.spearman(x, y)
+        held["spearman"] += one.low <= rho <= one.high
+        two = _residuals.median_error(np.abs(x))
+        held["median"] += two.low <= stats.norm.ppf(0.75) <= two.high
+        three = _residuals.explained(y, y - 0.8 * x + 7, seed, 300, centre=True)  # a shift costs nothing
+        held["explained"] += three.low <= 0.64 <= three.high
+    assert held["spearman"] >= 0.92 * 300
+    assert held["median"] >= 0.93 * 300
+    assert held["explained"] >= 0.88 * 300
+
+
+def test_perfect_ranks_do_not_claim_certainty():
+    up = _residuals.spearman(np.arange(10.0), np.arange(10.0) ** 3)
+    assert up.value == pytest.approx(1)
+    assert 0.9 < up.low < 0.99
+    assert up.high == pytest.approx(1)
+    down = _residuals.spearman(np.arange(10.0), -np.arange(10.0))
+    assert (down.low, down.high) == pytest.approx((-up.high, -up.low))
+    assert _residuals.spearman(np.arange(3.0), np.arange(3.0)).low == -np.inf
+
+
+def test_baseline_predicts_the_mean_of_the_training_targets():
+    subject = values([1, 2, 3], [1, 2, 3])
+    subject.splits["train"] = Split("train", np.array([5.0, 7.0]), "1")
+    assert run(subject).metric("baseline_rmse").value == pytest.approx(math.sqrt((25 + 16 + 9) / 3))
+
+
 def test_r2_of_many_rows_takes_the_normal_interval():
     rng = np.random.default_rng(0)
     x = rng.standard_normal(50_000)
@@ -277,8 +407,8 @@ def test_planted_shift_of_a_regression_lies_outside_the_target():
 
 def test_one_class_leaves_out_what_needs_two():
     result = run(table([1, 1, 1], scores=[0.9, 0.8, 0.3]))
-    assert set(found(result)) == {"accuracy", "precision", "recall", "log_loss", "majority_accuracy"}
-    for name in ("balanced_accuracy", "f1_macro", "matthews_corrcoef", "f1", "roc_auc"):
+    assert set(found(result)) == {"accuracy", "precision", "recall", "log_loss", "brier_score", "majority_accuracy"}
+    for name in ("balanced_accuracy", "f1_macro", "matthews_corrcoef", "cohen_kappa", "f1", "roc_auc"):
         assert f"{name} is left out: all test labels are yes." in result.remarks
     assert result.tables[0].rows[0][3:6] == (None, None, None)
     with pytest.raises(NotApplicable, match=r"^roc_auc cannot be computed: all test labels are yes$"):
@@ -306,8 +436,10 @@ def test_one_row():
     assert interval(result, "log_loss") == (None, None)
     assert result.metric("log_loss").confidence is None
     regression = run(values([2.0], [2.5]))
-    assert found(regression) == {"rmse": 0.5, "mae": 0.5}
-    assert interval(regression, "rmse") == (None, None)
+    assert found(regression) == {
+        "rmse": 0.5, "mae": 0.5, "median_absolute_error": 0.5, "mean_error": 0.5, "mape": 0.25, "baseline_rmse": 0.0,
+    }  # fmt: skip
+    assert {interval(regression, metric.name) for metric in regression.metrics} == {(None, None)}
     assert "r2 is left out: the target is 2 in every row." in regression.remarks
 
 
@@ -337,6 +469,29 @@ def test_one_row():
         ),
         (values([1, 2], [math.nan, 1]), {}, "the predictions are not finite for 1 of 2 rows of the test split"),
         (values([], []), {}, "the test split has no rows"),
+        (
+            table([0, 1], [0, 1], [0.1, 0.9]),
+            {"metric": "roc_auc_ovr"},
+            "roc_auc_ovr cannot be computed: it is for three classes or more; use roc_auc",
+        ),
+        (
+            table([0, 1, 2], [0, 1, 2], classes="abc"),
+            {"metric": "top_5_accuracy"},
+            "top_5_accuracy cannot be computed: it is for more than five classes; use accuracy",
+        ),
+        (values([0, 1], [1, 2]), {"metric": "mape"}, "mape cannot be computed: the target is 0 in 1 rows"),
+        (
+            values([1e-310, 1], [1, 2]),
+            {"metric": "mape"},
+            "mape cannot be computed: the target is almost 0 in some rows",
+        ),
+        (
+            values([1, 2], [3, 3]),
+            {"metric": "spearman"},
+            "spearman cannot be computed: the prediction is 3 in every row",
+        ),
+        (table([0, 2], [0, 1]), {}, "the labels are none of the 2 classes for 1 of 2 rows"),
+        (table([0, 1], [0, -1]), {}, "the predictions are none of the 2 classes for 1 of 2 rows"),
     ],
 )
 def test_refused(subject, params, reason):

@@ -12,7 +12,6 @@ from assessor.contract import NotApplicable, Split, Task
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
 from assessor_checks._intervals import clopper_pearson
-from assessor_checks.robustness import pgd_accuracy
 from assessor_checks.robustness.pgd_accuracy import CHECK, PgdParams
 
 matplotlib.use("Agg")
@@ -64,10 +63,10 @@ def run(found, seed=0, **params):
 W = [1.0, -2.0, 0.5, 0.0]
 
 
-def survival(x, w=W, bias=0.0, scale=1.0):
-    """Largest eps each row survives, by hand: |w x + b| / sum |w| scale."""
+def survival(x, w=W, bias=0.0, scale=1.0, order=1):
+    """Largest eps each row survives, by hand: |w x + b| / ||w scale||, with the 1-norm for L-infinity."""
     w = np.asarray(w)
-    return np.abs(x @ w + bias) / (np.abs(w) * scale).sum()
+    return np.abs(x @ w + bias) / np.linalg.norm(w * scale, order)
 
 
 def test_linear_model_is_exact_at_every_size():
@@ -83,12 +82,73 @@ def test_linear_model_is_exact_at_every_size():
     assert (metric.low, metric.high) == clopper_pearson(int((most > 0.4).sum()), 300)[1:]
     assert metric.primary
     assert metric.method == (
-        "upper bound: L-infinity PGD, eps 0.4 (absolute), 10 steps, 5 starts, seed 0; "
+        "upper bound: L-infinity PGD on the CE loss, eps 0.4 (absolute), 10 steps, 5 starts, seed 0; "
         "95 % Clopper-Pearson, sampling of rows only"
     )
     assert result.doubt is None
-    assert result.remarks[0].startswith("300 of 300 test rows; ")
-    assert result.remarks[1] == "Sanity check: with the whole range of the data allowed, 0 of 300 rows still stand."
+    assert [m.name for m in result.metrics] == ["robust_accuracy", "clean_accuracy", "attack_success_rate"]
+    assert result.remarks[0].startswith("300 of 300 test rows; the attacks put ")
+    assert result.remarks[1].startswith("The features that may move range from -3.")
+    assert result.remarks[1].endswith("; moved values are not kept to a range, since no bounds are given.")
+    assert result.remarks[2:] == ("Sanity check: with the whole range of the data allowed, 0 of 300 rows still stand.",)
+
+
+def test_tables_tell_classes_attacks_and_signs():
+    x, most = data(), survival(data())
+    result = run(subject(head(W)), eps=0.4, steps=10)
+    classes, attacks, signs = result.tables
+    y = (x @ np.array(W) > 0).astype(int)
+    for index, row in enumerate(classes.rows):
+        mine = y == index
+        stand = int((most > 0.4)[mine].sum())
+        assert row == (("no", "yes")[index], mine.sum(), 1.0, *clopper_pearson(stand, int(mine.sum())))
+    assert [row[0] for row in attacks.rows] == [
+        "PGD, eps 0.1",
+        "PGD, eps 0.2",
+        "PGD, eps 0.3",
+        "PGD, eps 0.4",
+        "search without gradients, eps 0.4",
+    ]
+    left = [300, *((most > eps).sum() for eps in (0.1, 0.2, 0.3, 0.4, 0.4))]
+    for row, before, after in zip(attacks.rows, left[:-1], left[1:], strict=True):
+        assert row[1:5] == (before, before - after, after, 0)
+    assert all(row[1] <= 0 for row in signs.rows)
+    assert signs.columns[0] == "sign"
+
+
+@pytest.mark.parametrize("more", [{"method": "apgd"}, {"targets": 3}, {"method": "apgd", "targets": 1, "restarts": 2}])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_method_is_exact_in_both_norms(norm, more):
+    most = survival(data(), order=1 if norm == "linf" else 2)
+    result = run(subject(head(W)), eps=0.4, norm=norm, steps=20, curve=(0.5, 2.0), **more)
+    assert result.metric("robust_accuracy").value == (most > 0.4).mean()
+    curve = result.series[0].columns
+    assert curve["eps"] == pytest.approx((0, 0.2, 0.4, 0.8))
+    assert curve["robust_accuracy"] == pytest.approx([(most > eps).mean() for eps in (0, 0.2, 0.4, 0.8)])
+    assert result.doubt is None
+    assert ("towards each of 1 wrong classes" in result.metrics[0].method) == ("targets" in more)
+
+
+def test_l2_in_standard_deviations_with_a_held_column():
+    x = data() * np.array([1, 10, 0.1, 1], np.float32)
+    w, scale = [1.0, -0.2, 5.0, 3.0], x.std(axis=0, dtype=np.float64) * np.array([1, 1, 1, 0])
+    names = ("a", "b", "c", "d")
+    result = run(subject(head(w), x, names=names), eps=0.3, norm="l2", scale="feature_std", frozen=("d",), steps=20)
+    exact = survival(x.astype(np.float64), w, scale=scale, order=2) > 0.3
+    assert result.metric("robust_accuracy").value == exact.mean()
+
+
+def test_dlr_of_three_classes_and_not_of_two():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 30), torch.nn.ReLU(), torch.nn.Linear(30, 3))
+    found = subject(net, task=Task.MULTICLASS, classes=("a", "b", "c"))
+    values = {
+        loss: run(found, eps=0.1, steps=20, loss=loss, method="apgd", targets=targets).metrics[0].value
+        for loss, targets in (("ce", 0), ("dlr", 0), ("dlr", 2))
+    }
+    assert max(values.values()) - min(values.values()) <= 0.01
+    with pytest.raises(NotApplicable, match="two classes; use loss: ce"):
+        run(subject(head(W)), loss="dlr")
 
 
 def test_standard_deviations_and_held_columns_are_exact():
@@ -158,26 +218,60 @@ class Broken(torch.nn.Module):
         return torch.where(off, torch.nan, (x @ torch.tensor(W)))[:, None]
 
 
+class Noisy(torch.nn.Module):
+    """Dropout that stays on."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, x):
+        kept = torch.rand(x.shape, generator=self.generator) < 0.9
+        return (x * kept @ torch.tensor(W))[:, None]
+
+
+MASKED = "The gradients may be masked, so the attack shows little: "
+
+
 def test_masked_gradients_give_a_doubt():
     rounding = run(subject(Steps()), eps=0.1, steps=5).doubt
-    assert rounding.startswith(
-        "The gradients may be masked, so the attack shows little: the gradient is exactly 0 for 300"
-    )
-    assert "random search fooled" in rounding
+    assert rounding.startswith(f"{MASKED}the gradient is exactly 0 for ")
+    assert "a search without gradients fooled" in rounding
     assert "even with the whole range of the data allowed" in rounding
-    ripple = run(subject(Bump()), eps=0.2, steps=5)
-    assert ripple.doubt is not None
+    ripple = run(subject(Bump()), eps=0.2, steps=5).doubt
+    assert "a search without gradients fooled" in ripple
     assert "the model gave NaN or infinite outputs" in run(subject(Broken()), eps=0.1, steps=5, restarts=1).doubt
+    noisy = subject(Noisy(), y=(data() @ np.array(W) > 0).astype(np.int64))
+    assert run(noisy, eps=0.1, steps=5).doubt.startswith(
+        f"{MASKED}the model answers the same input differently from pass to pass ("
+    )
 
 
-def test_rows_found_by_chance_count_as_fooled():
+def test_saturated_outputs_give_a_doubt_and_their_clean_twin_none():
+    # Outputs as probabilities: scaled by 1e4 the sigmoid is exactly 0 or 1, without a gradient and flat all around.
+    y = (data() @ np.array(W) > 0).astype(np.int64)
+    for scale in (1.0, 1e4):
+        net = torch.nn.Sequential(head([scale * w for w in W]), torch.nn.Sigmoid())
+        result = run(subject(net, data(), y, outputs="probabilities"), eps=0.1, steps=10)
+        if scale == 1.0:
+            assert result.doubt is None
+        else:
+            assert "the gradient is exactly 0 for" in result.doubt
+            assert "the outputs do not change at all within the distance for" in result.doubt
+
+
+def test_rows_found_without_gradients_count_as_fooled():
     result = run(subject(Steps()), eps=0.4, steps=2, restarts=1)
-    assert result.metric("robust_accuracy").value < 0.9
-    assert any("were fooled by random corners of the ball only" in remark for remark in result.remarks)
+    assert result.metric("robust_accuracy").value < 0.6
+    assert any("were fooled by the search without gradients only" in remark for remark in result.remarks)
+    assert result.metric("robust_accuracy").value >= (survival(data()) > 0.4 + 0.01).mean()
 
 
-def test_constant_model_is_doubtful():
-    assert run(subject(head([0.0] * 4, 1.0)), steps=2).doubt is not None
+def test_constant_model_keeps_its_accuracy_and_is_doubtful():
+    y = np.arange(300) % 2
+    result = run(subject(head([0.0] * 4, 1.0), y=y), steps=2)
+    assert result.metric("robust_accuracy").value == result.metric("clean_accuracy").value == 0.5
+    assert "a model that ignores its inputs" in result.doubt
 
 
 def test_saturated_model_is_still_attacked():
@@ -249,9 +343,9 @@ def test_refused():
         run(subject(head(W), nan, np.zeros(300, np.int64)))
     estimator = LogisticRegression().fit(data(), np.arange(300) % 2)
     splits = {"test": split("test", data(), np.arange(300) % 2)}
-    with pytest.raises(NotApplicable, match="no PyTorch module"):
+    with pytest.raises(NotApplicable, match=r"no PyTorch module, .* use robustness.decision_attack"):
         run(SklearnSubject(estimator, Task.BINARY, ("0", "1"), splits))
-    for wrong in ({"eps": 0}, {"steps": 0}, {"restarts": 0}, {"max_samples": 0}):
+    for wrong in ({"eps": 0}, {"steps": 0}, {"restarts": 0}, {"max_samples": 0}, {"curve": (0.0,)}, {"norm": "l1"}):
         with pytest.raises(ValidationError):
             PgdParams(**wrong)
 
@@ -260,7 +354,7 @@ def test_plot_draws():
     axes = Figure().add_subplot()
     CHECK.plot(run(subject(head(W)), steps=4), axes)
     assert axes.get_ylabel() == "robust accuracy (upper bound)"
-    assert len(axes.lines[0].get_xdata()) == len(pgd_accuracy.FRACTIONS) + 2
+    assert len(axes.lines[0].get_xdata()) == 5
 
 
 @pytest.mark.cuda

@@ -23,15 +23,16 @@ from assessor.contract import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pandas as pd
+    import numpy as np
     from matplotlib.axes import Axes
 
     from assessor_checks._gaps import Comparison
-    from assessor_checks._groups import Groups, Rate
+    from assessor_checks._groups import Groups
+    from assessor_checks._rates import Rate
 
 INFO = CheckInfo(
     id="fairness.group_metrics",
-    version="1",
+    version="2",
     title="Group fairness",
     measures=(
         "How far the rate of favourable decisions, the true and false positive rates and the accuracy lie apart "
@@ -47,6 +48,7 @@ INFO = CheckInfo(
         "Groups under the minimum size are not judged, and gaps below the detectable size stated here go unseen.",
         "The test set is a sample: intervals speak of the population it was drawn from, not of other populations.",
         "The value is the largest of many differences and so tends to exceed the true one; the interval allows for it.",
+        "Rows are taken as independent; several rows of one person make the intervals too narrow.",
     ),
     remedy=(
         "Look up the worst pair in the table of pairs; collect more data of that group, check how its labels came "
@@ -89,6 +91,7 @@ class GroupMetricsParams(Params):
     positive: str | None = Field(
         default=None, description="Class that is the favourable decision; a binary task's last class when not given"
     )
+    bootstrap: int = Field(default=1000, ge=100, le=100_000, description="Resamples behind the percentile bootstrap")
     permutations: int = Field(default=2000, ge=99, le=1_000_000, description="Permutations behind a p-value")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Coverage of the intervals")
 
@@ -109,27 +112,27 @@ def measure(subject: Subject, params: GroupMetricsParams, seed: int) -> Result:
     """
     import numpy as np
 
-    from assessor_checks import _gaps, _groups
+    from assessor_checks import _gaps, _groups, _power, _rates
 
     split = subject.splits["test"]
     if split.attributes is None or split.n == 0:
         raise NotApplicable("the test split has no rows with sensitive attributes")
-    positive = _positive(subject, params)
-    frame, unfit = _attributes(split.attributes, params)
+    needed = params.metric != "accuracy_difference"
+    positive = _rates.favourable(subject.task, subject.classes, params.positive, needed=needed)
+    frame, unfit = _groups.comparable(split.attributes, params.attributes)
     groups = _groups.find_groups(frame, intersections=params.intersections)
-    rates = _groups.count_rates(
-        groups, split.labels, subject.predictions("test"), positive=positive, minimum=params.minimum_group
-    )
+    outcomes = _rates.count_outcomes(groups.cells, split.labels, subject.predictions("test"), positive=positive)
+    rates = _rates.rates_of(groups, outcomes, minimum=params.minimum_group)
     found: dict[str, Comparison] = {}
     for name, parts in _gaps.COMPONENTS.items():
-        rng = np.random.default_rng([seed, *map(_groups.RATES.index, parts)])
+        rng = np.random.default_rng([seed, *map(_rates.RATES.index, parts)])
         comparison = _gaps.compare(name, groups, rates, params.confidence, params.permutations, rng)
         if comparison is not None:
             found[name] = comparison
     remarks = (
         f"Favourable decision: predicted class '{subject.classes[positive]}'.",
         *unfit,
-        *_groups.shortfalls(groups, rates, minimum=params.minimum_group),
+        *_rates.shortfalls(groups, rates, minimum=params.minimum_group),
         *(
             f"Not computed, too few rows or the rate is 0 in all groups: {x}."
             for x in _gaps.COMPONENTS
@@ -148,48 +151,16 @@ def measure(subject: Subject, params: GroupMetricsParams, seed: int) -> Result:
         metrics=(
             *(_metric(item, groups, params, judged=item.name not in partial) for item in found.values()),
             _parity(chosen, params),
+            _all_parity(found, params),
         ),
-        tables=_tables(groups, rates, found, params),
+        tables=(*_tables(groups, rates, found, params), _bootstrap(groups, outcomes, found, params, seed)),
         remarks=(
             *remarks,
             *(f"{text} So it has no interval." for text in partial.values()),
-            *(_gaps.power_sentence(rate, groups, chosen.gap.critical) for rate in chosen.rates),
+            *(_power.power_sentence(rate, groups, chosen.gap.critical) for rate in chosen.rates),
         ),
         doubt=" ".join(doubts) or None,
     )
-
-
-def _positive(subject: Subject, params: GroupMetricsParams) -> int:
-    """Index of the favourable class."""
-    if params.positive is None:
-        if subject.task is Task.MULTICLASS and params.metric != "accuracy_difference":
-            raise NotApplicable(
-                f"which class is the favourable decision? Set positive to one of {list(subject.classes)}"
-            )
-        return len(subject.classes) - 1
-    if params.positive not in subject.classes:
-        raise NotApplicable(f"positive: no class '{params.positive}'; wanted one of {list(subject.classes)}")
-    return subject.classes.index(params.positive)
-
-
-def _attributes(attributes: pd.DataFrame, params: GroupMetricsParams) -> tuple[pd.DataFrame, list[str]]:
-    """The columns to compare, and sentences on those that cannot be."""
-    from assessor_checks import _groups
-
-    attributes = attributes.rename(columns=str)
-    wanted = list(attributes.columns) if params.attributes is None else list(dict.fromkeys(params.attributes))
-    for name in wanted:
-        if name not in attributes.columns:
-            raise NotApplicable(f"attributes: no sensitive column '{name}'; found {list(attributes.columns)}")
-    uncut = [name for name in wanted if _groups.uncut(attributes[name])]
-    unfit = [
-        f"'{name}' is not judged: it has {attributes[name].nunique()} distinct values; cut it into groups first."
-        for name in uncut
-    ]
-    kept = [name for name in wanted if name not in uncut]
-    if not kept:
-        raise NotApplicable(" ".join(unfit) or "no sensitive attribute was named")
-    return attributes[kept], unfit
 
 
 def _metric(item: Comparison, groups: Groups, params: GroupMetricsParams, *, judged: bool) -> Metric:
@@ -228,19 +199,36 @@ def _parity(chosen: Comparison, params: GroupMetricsParams) -> Metric:
     )
 
 
+def _all_parity(found: Mapping[str, Comparison], params: GroupMetricsParams) -> Metric:
+    from assessor_checks._gaps import COMPONENTS, all_tests
+
+    tests = all_tests(found)
+    different = {(COMPONENTS[name], attribute) for name, attribute, *_ in tests}
+    return Metric(
+        name="all_parity_p_value",
+        value=min(adjusted for *_, adjusted in tests),
+        n=max(item.n for item in found.values()),
+        better=Better.HIGHER,
+        method=(
+            f"the smallest of {len(different)} p-values, of all metrics and attributes, after Holm; each from a "
+            f"permutation max-T test ({params.permutations} permutations); large values do not prove parity"
+        ),
+    )
+
+
 def _tables(
     groups: Groups, rates: Mapping[str, Rate], found: Mapping[str, Comparison], params: GroupMetricsParams
 ) -> tuple[Table, ...]:
-    from assessor_checks import _groups
+    from assessor_checks import _gaps, _power, _rates
 
     pairs = found[params.metric].pairs[:_PAIRS_SHOWN]
-    columns = [f"{rate}{end}" for rate in _groups.RATES for end in ("", "_low", "_high")]
+    columns = [f"{rate}{end}" for rate in _rates.RATES for end in ("", "_low", "_high")]
     return (
         Table(
             name="groups",
             title=f"Rates by group with {params.confidence:.0%} Wilson intervals",
             columns=("attribute", "group", "n", "status", *columns),
-            rows=_groups.group_rows(groups, rates, minimum=params.minimum_group, confidence=params.confidence),
+            rows=_rates.group_rows(groups, rates, minimum=params.minimum_group, confidence=params.confidence),
         ),
         Table(
             name="pairs",
@@ -262,9 +250,44 @@ def _tables(
         Table(
             name="parity_tests",
             title="Permutation tests of parity",
-            columns=("metric", "attribute", "p_value", "p_holm"),
-            rows=tuple((name, *test) for name, item in found.items() for test in item.tests),
+            columns=("metric", "attribute", "p_value", "p_holm", "p_holm_all"),
+            rows=tuple(_gaps.all_tests(found)),
         ),
+        Table(
+            name="power",
+            title=f"Smallest gap that the smallest groups would show in {_power.POWER:.0%} of samples",
+            columns=("rate", "attribute", "first", "rows of first", "second", "rows of second", "gap"),
+            rows=tuple(
+                row
+                for rate in {rate.name: (rate, item) for item in found.values() for rate in item.rates}.values()
+                for row in _power.power_rows(rate[0], groups, rate[1].gap.critical)
+            ),
+        ),
+    )
+
+
+def _bootstrap(
+    groups: Groups, outcomes: np.ndarray, found: Mapping[str, Comparison], params: GroupMetricsParams, seed: int
+) -> Table:
+    import numpy as np
+
+    from assessor_checks import _gaps, _rates
+
+    resampled = _rates.resampled_rates(groups, outcomes, params.bootstrap, np.random.default_rng([seed, 0]))
+    ends = ((1 - params.confidence) / 2, (1 + params.confidence) / 2)
+    rows = []
+    for name, item in found.items():
+        values = _gaps.resampled_gaps(item, groups, resampled)
+        low, high = np.quantile(values[np.isfinite(values)], ends).tolist()
+        rows.append((name, item.gap.value, low, high))
+    return Table(
+        name="bootstrap",
+        title=(
+            f"For comparison with other tools: {params.confidence:.0%} percentile bootstrap of rows "
+            f"({params.bootstrap} resamples). Its low end is above 0 even under parity, so it tests nothing"
+        ),
+        columns=("metric", "value", "low", "high"),
+        rows=tuple(rows),
     )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 INFO = CheckInfo(
     id="reliability.performance",
-    version="1",
+    version="2",
     title="Performance on the test data",
     measures=(
         "How well the predictions on the test split agree with its labels: accuracy and its relatives for a "
@@ -54,7 +54,9 @@ INFO = CheckInfo(
     source=(
         "ISO/IEC TS 4213:2022 (metrics of classification); Clopper and Pearson 1934; Efron 1981 and 1987 (BC and BCa "
         "bootstrap); DeLong, DeLong, Clarke-Pearson 1988, with Sun and Xu 2014 (area under the ROC curve); "
-        "Lam, Gopal, Qian 2023, arXiv 2309.14621 (F1); Gorodkin 2004 (Matthews correlation)"
+        "Lam, Gopal, Qian 2023, arXiv 2309.14621 (F1); Gorodkin 2004 (Matthews correlation); Cohen 1960 (kappa); "
+        "Brier 1950; Boyd, Eng, Page 2013, doi 10.1007/978-3-642-40994-3_29 (average precision); Bonett and Wright "
+        "2000, Psychometrika 65:23 (rank correlation)"
     ),
     requirements=("RE-R-SC-ME-05", "RE-R-SC-OA"),
 )
@@ -65,18 +67,36 @@ _Name = Literal[
     "f1",
     "f1_macro",
     "precision",
+    "precision_macro",
     "recall",
+    "recall_macro",
     "roc_auc",
+    "roc_auc_ovr",
+    "average_precision",
+    "top_5_accuracy",
     "log_loss",
+    "brier_score",
     "matthews_corrcoef",
+    "cohen_kappa",
     "rmse",
     "mae",
+    "median_absolute_error",
+    "mape",
+    "mean_error",
     "r2",
+    "explained_variance",
+    "spearman",
 ]
-_REGRESSION = ("rmse", "mae", "r2")
-_BINARY = ("f1", "precision", "recall", "roc_auc")
-_LOWER = ("log_loss", "rmse", "mae")
-_UNITS = {"log_loss": "nats", "rmse": "units of the target", "mae": "units of the target"}
+_IN_UNITS = ("rmse", "mae", "median_absolute_error", "mean_error", "baseline_rmse")
+_REGRESSION = (*_IN_UNITS, "mape", "r2", "explained_variance", "spearman")
+_BINARY = ("f1", "precision", "recall", "roc_auc", "average_precision")
+_LOWER = ("log_loss", "brier_score", "rmse", "mae", "median_absolute_error", "mape")
+_TOO_FEW = {
+    "roc_auc_ovr": "it is for three classes or more; use roc_auc",
+    "top_5_accuracy": "it is for more than five classes; use accuracy",
+}
+_NEITHER = ("majority_accuracy", "baseline_rmse", "mean_error")
+_UNITS = {"log_loss": "nats", **dict.fromkeys(_IN_UNITS, "units of the target")}
 
 
 class PerformanceParams(Params):
@@ -109,7 +129,8 @@ def measure(subject: Subject, params: PerformanceParams, seed: int) -> Result:
     _refuse_unusable(subject)
     findings, remarks = (_classification if subject.task.is_classification else _regression)(subject, params, seed)
     if chosen not in findings.found:
-        raise NotApplicable(f"{chosen} cannot be computed: {findings.missing[chosen]}")
+        reason = findings.missing.get(chosen) or _TOO_FEW[chosen]
+        raise NotApplicable(f"{chosen} cannot be computed: {reason}")
     tables, series = _shown(subject)
     return Result(
         metrics=tuple(_metric(name, found, primary=name == chosen) for name, found in findings.found.items()),
@@ -141,6 +162,10 @@ def _refuse_unusable(subject: Subject) -> None:
     n = subject.splits["test"].n
     if not n:
         raise NotApplicable("the test split has no rows")
+    if subject.task.is_classification:
+        for name, values in (("labels", subject.splits["test"].labels), ("predictions", subject.predictions("test"))):
+            if bad := int(((values < 0) | (values >= len(subject.classes))).sum()):
+                raise NotApplicable(f"the {name} are none of the {len(subject.classes)} classes for {bad} of {n} rows")
     outputs = {"predictions": subject.predictions("test")}
     if Need.PROBABILITIES in subject.offers:
         outputs["scores"] = subject.scores("test")
@@ -151,11 +176,11 @@ def _refuse_unusable(subject: Subject) -> None:
 
 
 def _shown(subject: Subject) -> tuple[tuple[Table, ...], tuple[Series, ...]]:
-    from assessor_checks import _confusion, _performance
+    from assessor_checks import _performance
 
     if not subject.task.is_classification:
         return (), (_performance.quantiles(subject.splits["test"].labels, subject.predictions("test")),)
-    return _confusion.tables(_matrix(subject), subject.classes), ()
+    return _performance.tables(_matrix(subject), subject.classes), ()
 
 
 def _matrix(subject: Subject) -> np.ndarray:
@@ -178,18 +203,22 @@ def _classification(subject: Subject, params: PerformanceParams, seed: int) -> t
         findings |= maths.of_positive(matrix, classes, at, labels, None if scores is None else scores[:, at])
         remarks.append(f"The positive class is {classes[at]}.")
     if scores is None:
-        return findings | maths.Findings({}, {"log_loss": maths.NO_PROBABILITIES}), remarks
-    log_loss, clipped = maths.log_loss(labels, scores, seed, params.replicates)
+        names = ["log_loss", "brier_score"]
+        names += ["roc_auc_ovr"] if len(classes) > 2 else []
+        names += ["top_5_accuracy"] if len(classes) > maths.TOP else []
+        return findings | maths.Findings({}, dict.fromkeys(names, maths.NO_PROBABILITIES)), remarks
+    of_scores, clipped = maths.of_scores(labels, scores, seed, params.replicates)
     if clipped:
         remarks.append(f"{clipped} rows give the true class probability 0; taken as {maths.TINY:.3g}.")
-    return findings | maths.Findings({"log_loss": log_loss}, {}), remarks
+    return findings | of_scores, remarks
 
 
 def _regression(subject: Subject, params: PerformanceParams, seed: int) -> tuple[Findings, list[str]]:
     from assessor_checks._performance import of_values
 
-    true = subject.splits["test"].labels
-    findings = of_values(true, subject.predictions("test"), seed, params.replicates)
+    true, train = subject.splits["test"].labels, subject.splits.get("train")
+    centre = float(train.labels.mean()) if train is not None and train.n else None
+    findings = of_values(true, subject.predictions("test"), seed, params.replicates, centre=centre)
     return findings, [f"The target's standard deviation is {true.std():.4g}: the rmse of always predicting its mean."]
 
 
@@ -199,7 +228,7 @@ def _metric(name: str, found: Found, *, primary: bool) -> Metric:
 
     estimate, n = found
     known = math.isfinite(estimate.low)
-    better = Better.NONE if name == "majority_accuracy" else Better.LOWER if name in _LOWER else Better.HIGHER
+    better = Better.NONE if name in _NEITHER else Better.LOWER if name in _LOWER else Better.HIGHER
     return Metric(
         name=name,
         value=estimate.value,

@@ -18,6 +18,7 @@ from assessor.contract import (
     Series,
     Subject,
     Task,
+    progress,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 ENTRIES = 2**22  # noisy feature values held at once
 INFO = CheckInfo(
     id="robustness.noise_accuracy",
-    version="1",
+    version="2",
     title="Accuracy under Gaussian noise",
     measures=(
         "The share of right answers when independent Gaussian noise is added to every feature, averaged over several "
@@ -51,7 +52,8 @@ INFO = CheckInfo(
     ),
     source=(
         "Gaussian noise as among the corruptions of Hendrycks and Dietterich 2019, arXiv 1903.12261, at stated levels "
-        "instead of their five severities; BCa bootstrap (Efron 1987) over rows, whose draws are averaged first"
+        "instead of their five severities; BCa bootstrap (Efron 1987) over rows, whose draws are averaged first; "
+        "Clopper and Pearson 1934 near 0 and 1"
     ),
     requirements=("RE-R-RO-ME-05", "RE-R-RO-OA"),
 )
@@ -95,6 +97,7 @@ def measure(subject: Subject, params: NoiseParams, seed: int) -> Result:
     """
     from assessor_checks import _inputs as inputs
     from assessor_checks._intervals import clopper_pearson
+    from assessor_checks._paired import mean_drop, mean_share
 
     room = inputs.room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
     levels = tuple(sorted(set(params.levels)))
@@ -102,10 +105,10 @@ def measure(subject: Subject, params: NoiseParams, seed: int) -> Result:
     n, worst = len(found.clean), found.noisy[-1]
     how = (
         f"noise of {levels[-1]:g} ({params.scale}), {params.draws} draws a row, seed {seed}; "
-        "95 % BCa bootstrap over rows"
+        "95 % BCa bootstrap over rows, Clopper-Pearson where fewer than 10 rows differ"
     )
     metrics = (
-        _metric("noise_accuracy", _accuracy(worst, seed), n, Better.HIGHER, how, primary=True),
+        _metric("noise_accuracy", mean_share(worst, seed), n, Better.HIGHER, how, primary=True),
         _metric(
             "clean_accuracy",
             clopper_pearson(int(found.clean.sum()), n),
@@ -114,10 +117,10 @@ def measure(subject: Subject, params: NoiseParams, seed: int) -> Result:
             "the same rows without noise; 95 % Clopper-Pearson",
         ),
         _metric(
-            "accuracy_drop", _drop(found.clean - worst, seed), n, Better.LOWER, f"clean minus noisy, paired; {how}"
+            "accuracy_drop", mean_drop(found.clean - worst, seed), n, Better.LOWER, f"clean minus noisy, paired; {how}"
         ),
     )
-    estimates = [clopper_pearson(int(found.clean.sum()), n), *(_accuracy(row, seed) for row in found.noisy)]
+    estimates = [clopper_pearson(int(found.clean.sum()), n), *(mean_share(row, seed) for row in found.noisy)]
     columns = zip(*estimates, strict=True)
     curve = dict(zip(("accuracy", "low", "high"), map(tuple, columns), strict=True))
     available = subject.splits["test"].n
@@ -145,6 +148,7 @@ def _ask(subject: Subject, params: NoiseParams, levels: tuple[float, ...], seed:
     noisy = np.empty((len(levels), len(rows)))
     size = max(1, ENTRIES // max(1, params.draws * x[0].size))
     for start in range(0, len(rows), size):
+        progress("noisy rows", start, len(rows))
         block, wanted = x[start : start + size], labels[start : start + size]
         noise = rng.standard_normal((params.draws, *block.shape), dtype=np.float64) * room.scale
         for position, level in enumerate(levels):
@@ -152,30 +156,6 @@ def _ask(subject: Subject, params: NoiseParams, levels: tuple[float, ...], seed:
             answers = subject.query(moved.reshape(-1, *x.shape[1:])).reshape(params.draws, -1)
             noisy[position, start : start + size] = (answers == wanted).mean(axis=0)
     return _Outcome((subject.query(x) == labels).astype(np.float64), noisy)
-
-
-def _accuracy(shares: np.ndarray, seed: int) -> Estimate:
-    """Mean of the rows' shares with its interval; Clopper-Pearson where a bootstrap of equal values has no width."""
-    import numpy as np
-
-    from assessor_checks._intervals import bootstrap_mean, clopper_pearson
-
-    if np.ptp(shares) > 0:
-        return bootstrap_mean(shares, seed)
-    exact = clopper_pearson(round(float(shares.sum())), len(shares))
-    return exact._replace(value=float(shares[0]))
-
-
-def _drop(differences: np.ndarray, seed: int) -> Estimate:
-    """Mean paired difference; where all rows agree, as far from it as unseen rows may be (Clopper-Pearson)."""
-    import numpy as np
-
-    from assessor_checks._intervals import Estimate, bootstrap_mean, clopper_pearson
-
-    if np.ptp(differences) > 0:
-        return bootstrap_mean(differences, seed)
-    value, unseen = float(differences[0]), clopper_pearson(0, len(differences)).high
-    return Estimate(value, max(-1.0, value - unseen), min(1.0, value + unseen))
 
 
 def _metric(name: str, estimate: Estimate, n: int, better: Better, method: str, *, primary: bool = False) -> Metric:

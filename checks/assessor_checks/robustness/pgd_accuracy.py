@@ -1,51 +1,41 @@
-"""Accuracy under a gradient attack: projected gradient descent in an L-infinity ball."""
+"""Accuracy under a gradient attack: projected gradient ascent in an L-infinity or L2 ball."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from assessor.contract import (
-    Better,
-    Check,
-    CheckInfo,
-    Metric,
-    Need,
-    NotApplicable,
-    Params,
-    Result,
-    Series,
-    Subject,
-    Task,
-)
+from assessor.contract import Check, CheckInfo, Need, Params, Result, Subject, Task
 
 if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
     from assessor_checks._inputs import Room
-    from assessor_checks._pgd import Box
+    from assessor_checks._masking import Signs
+    from assessor_checks._pgd import Plan
+    from assessor_checks._siege import Rows, Siege
 
-FRACTIONS = (0.25, 0.5, 0.75)  # smaller balls of the curve, one start each
-CORNERS = 20  # random corners tried without a gradient
-FLAT_SHARE = 0.5  # more rows without any gradient than this: masked
-MISSED_SHARE = 0.01  # more standing rows than this fooled by random corners: the attack is too weak
-UNFOOLED_SHARE = 0.1  # more rows than this standing with the whole range allowed: masked
+QUERIES = 100  # of the search without gradients, as a sanity check
+COMPARED = 200  # rows on which a short and a long climb are compared
 INFO = CheckInfo(
     id="robustness.pgd_accuracy",
-    version="1",
+    version="2",
     title="Accuracy under a projected gradient attack",
     measures=(
         "The share of test rows that are classified rightly at every point that a gradient attack tries within a "
-        "given distance of the row (largest change of any feature). It is an upper bound on the robust accuracy."
+        "given distance of the row (largest change of any feature, or Euclidean length of all changes). It is an upper "
+        "bound on the robust accuracy."
     ),
     unit="1",
-    needs=frozenset({Need.TEST, Need.GRADIENTS}),
+    needs=frozenset({Need.TEST, Need.QUERY}),
     tasks=frozenset({Task.BINARY, Task.MULTICLASS}),
     limits=(
-        "An attack proves no robustness: a stronger one may fool rows that stand here. Only a certificate bounds it "
-        "from below.",
+        "An attack proves no robustness: a stronger one may fool rows that stand here (robustness.autoattack is one). "
+        "Only a certificate bounds the robust accuracy from below.",
         "Only changes of single inputs within the stated distance are tried; no rotations, patches, corruptions, "
         "poisoning or attacks on the rest of the system.",
         "Models that randomise their answers or mask their gradients look better than they are; the doubt of the "
@@ -58,8 +48,9 @@ INFO = CheckInfo(
     ),
     source=(
         "Madry, Makelov, Schmidt, Tsipras, Vladu: Towards Deep Learning Models Resistant to Adversarial Attacks, "
-        "ICLR 2018, arXiv 1706.06083, section 2.1; signs of masking: Athalye, Carlini, Wagner 2018, "
-        "arXiv 1802.00420, section 3.1; interval: Clopper and Pearson 1934"
+        "ICLR 2018, arXiv 1706.06083, section 2.1; method apgd and loss dlr: Croce and Hein 2020, arXiv 2003.01690, "
+        "algorithm 1 and eq. 6 and 7; signs of masking: Athalye, Carlini, Wagner 2018, arXiv 1802.00420, section 3.1; "
+        "interval: Clopper and Pearson 1934"
     ),
     requirements=("RE-R-RO-ME-05", "RE-R-RO-OA"),
 )
@@ -68,28 +59,32 @@ INFO = CheckInfo(
 class PgdParams(Params):
     """Parameters of robustness.pgd_accuracy."""
 
-    eps: float = Field(default=0.1, gt=0, description="Largest change of a feature, in the unit that scale names.")
+    eps: float = Field(default=0.1, gt=0, description="Largest distance of a changed row, in the unit of scale.")
+    norm: Literal["linf", "l2"] = Field(
+        default="linf", description="Distance: largest change of a feature, or Euclidean length of all changes."
+    )
     scale: Literal["absolute", "feature_std"] = Field(
         default="absolute",
         description="Unit of eps: the features' own, or each feature's standard deviation over the train split "
         "(test split without one); the latter holds columns of at most two values fixed.",
     )
-    steps: int = Field(default=40, ge=1, le=10_000, description="Gradient steps a start, each 2.5 eps / steps.")
+    method: Literal["pgd", "apgd"] = Field(
+        default="pgd", description="Steps of 2.5 eps / steps, or steps that halve themselves, with momentum."
+    )
+    loss: Literal["ce", "dlr"] = Field(
+        default="ce", description="What is climbed: cross-entropy, or difference of logits ratio (three classes on)."
+    )
+    targets: int = Field(
+        default=0, ge=0, le=1000, description="Likeliest wrong classes headed for in turn, each start; 0: any class."
+    )
+    steps: int = Field(default=40, ge=1, le=10_000, description="Gradient steps a start.")
     restarts: int = Field(default=5, ge=1, le=1000, description="Starts: the clean point, then random ones.")
+    curve: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
+        default=(0.25, 0.5, 0.75), max_length=100, description="More sizes of the ball, in eps; one start each."
+    )
     bounds: tuple[float, float] | None = Field(default=None, description="Least and greatest valid feature value.")
     frozen: tuple[str, ...] = Field(default=(), description="Columns the attacker cannot change: names or '#3'.")
     max_samples: int = Field(default=1000, ge=1, description="Rows attacked at most, chosen by the seed.")
-
-
-class _Run(NamedTuple):
-    n: int
-    correct: int
-    standing: tuple[int, ...]  # of n, at each of FRACTIONS and at eps
-    model_rows: int
-    flat: int
-    broken: int
-    missed: int
-    unfooled: int | None  # of the correct rows, with the whole range allowed; None where not tried
 
 
 def measure(subject: Subject, params: PgdParams, seed: int) -> Result:
@@ -101,157 +96,144 @@ def measure(subject: Subject, params: PgdParams, seed: int) -> Result:
         seed: Seed of the rows' choice and of the random starts.
 
     Returns:
-        Metrics and the curve.
+        Metrics, the curve, and tables of the classes, the attacks and the sanity checks.
 
     Raises:
         NotApplicable: The inputs cannot be perturbed, or the model gives no finite logits or no gradients.
     """
-    from assessor_checks import _inputs as inputs
+    import torch
 
-    room = inputs.room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
-    run = _attack(subject, params, seed, room)
-    how = (
-        f"upper bound: L-infinity PGD, eps {params.eps:g} ({params.scale}), {params.steps} steps, "
+    from assessor_checks import _inputs, _masking, _siege
+
+    room = _inputs.room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
+    rows = _siege.rows_of(subject, params.max_samples, seed)
+    siege = _siege.Siege(rows.chosen[rows.right], rows.labels[rows.right])
+    generator = torch.Generator(rows.chosen.device).manual_seed(seed)
+    how, n, correct = _how(params, seed, rows.classes), len(rows.labels), len(siege.labels)
+    standing = _besieged(subject, params, siege, room, generator)
+    tables = [_siege.by_class(rows, siege, subject.classes)]
+    metrics = _siege.shares(n, correct, standing[1.0], how)
+    signs = _signs(subject, params, rows, siege, room, generator)
+    standing |= _curve(subject, params, siege, room, generator, [size for size in params.curve if size > 1])
+    return Result(
+        metrics=metrics,
+        series=(_siege.curve([params.eps * size for size in (0.0, *standing)], [correct, *standing.values()], n),),
+        tables=(*tables, _siege.stage_table(siege), _masking.table(signs)),
+        remarks=(*room.remarks, *_remarks(params, rows, siege, room, signs)),
+        doubt=_masking.doubt(signs),
+    )
+
+
+def _how(params: PgdParams, seed: int, classes: int) -> str:
+    from assessor_checks._siege import NORMS
+
+    norm, method, loss = NORMS[params.norm], params.method.upper(), params.loss.upper()
+    if params.targets:
+        return (
+            f"upper bound: {norm} {method} on the {loss} loss, eps {params.eps:g} ({params.scale}), {params.steps} "
+            f"steps, {params.restarts} starts towards each of {min(params.targets, classes - 1)} wrong classes, "
+            f"seed {seed}; 95 % Clopper-Pearson, sampling of rows only"
+        )
+    return (
+        f"upper bound: {norm} {method} on the {loss} loss, eps {params.eps:g} ({params.scale}), {params.steps} steps, "
         f"{params.restarts} starts, seed {seed}; 95 % Clopper-Pearson, sampling of rows only"
     )
-    metrics = [
-        _share("robust_accuracy", run.standing[-1], run.n, Better.HIGHER, how, primary=True),
-        _share("clean_accuracy", run.correct, run.n, Better.HIGHER, "the same rows; 95 % Clopper-Pearson"),
-    ]
-    if run.correct:
-        fooled = run.correct - run.standing[-1]
-        metrics.append(_share("attack_success_rate", fooled, run.correct, Better.LOWER, f"of rows right before; {how}"))
-    return Result(
-        metrics=tuple(metrics),
-        series=(_curve(run, params.eps),),
-        remarks=(*room.remarks, *_remarks(run, subject.splits["test"].n)),
-        doubt=_doubt(run),
-    )
 
 
-def _attack(subject: Subject, params: PgdParams, seed: int, room: Room) -> _Run:
-    """Growing balls around the rows that still stand, then what a gradient-free and a boundless attack find."""
-    import torch
+def _plan(params: PgdParams, restarts: int) -> Plan:
+    """The attack as asked for."""
+    from assessor_checks import _apgd, _pgd
 
-    from assessor_checks import _inputs, _pgd
-
-    everything, labels = subject.tensors("test")
-    rows = torch.from_numpy(_inputs.chosen_rows(len(labels), params.max_samples, seed)).to(everything.device)
-    right = _clean_correct(subject, everything[rows], labels[rows])
-    siege = _pgd.Siege(
-        subject.logits,
-        everything[rows][right],
-        labels[rows][right],
+    return _pgd.Plan(
+        climb=_pgd.ascend if params.method == "pgd" else _apgd.climb,
         steps=params.steps,
-        generator=torch.Generator(everything.device).manual_seed(seed),
+        restarts=restarts,
+        loss=params.loss,
+        targets=params.targets,
+        name=params.method.upper(),
     )
-    standing = [siege.attack(_box(room, params.eps * fraction, everything), restarts=1) for fraction in FRACTIONS]
-    ball = _box(room, params.eps, everything)
-    by_gradient = siege.attack(ball, restarts=params.restarts)
-    standing.append(siege.random_corners(ball, draws=CORNERS))
-    whole = None if room.held else siege.attack(_whole_range(everything, params.bounds), restarts=2)
-    return _Run(
-        n=len(rows),
-        correct=siege.rows,
-        standing=tuple(standing),
-        model_rows=len(rows) + siege.model_rows,
-        flat=int(siege.flat.sum()),
+
+
+def _besieged(
+    subject: Subject, params: PgdParams, siege: Siege, room: Room, generator: torch.Generator
+) -> dict[float, int]:
+    """Rows standing by size of the ball, growing up to eps, where a search without gradients comes last."""
+    from assessor_checks._pgd import campaign
+    from assessor_checks._siege import ball
+    from assessor_checks._square import square
+
+    found = _curve(subject, params, siege, room, generator, [size for size in params.curve if size < 1])
+    largest = ball(room, params.eps, params.norm, siege.inputs)
+    attack = partial(campaign, subject.logits, ball=largest, plan=_plan(params, params.restarts), generator=generator)
+    siege.attack(f"{params.method.upper()}, eps {params.eps:g}", attack)
+    search = partial(square, subject.logits, ball=largest, queries=QUERIES, generator=generator)
+    found[1.0] = siege.attack(f"search without gradients, eps {params.eps:g}", search)
+    return found
+
+
+def _curve(
+    subject: Subject, params: PgdParams, siege: Siege, room: Room, generator: torch.Generator, sizes: Sequence[float]
+) -> dict[float, int]:
+    """Rows standing by size of the ball, in eps, one start each."""
+    from assessor_checks._pgd import campaign
+    from assessor_checks._siege import ball
+
+    found = {}
+    for size in sorted(set(sizes)):
+        near = ball(room, params.eps * size, params.norm, siege.inputs)
+        attack = partial(campaign, subject.logits, ball=near, plan=_plan(params, 1), generator=generator)
+        found[size] = siege.attack(f"{params.method.upper()}, eps {params.eps * size:g}", attack)
+    return found
+
+
+def _signs(
+    subject: Subject, params: PgdParams, rows: Rows, siege: Siege, room: Room, generator: torch.Generator
+) -> Signs:
+    from assessor_checks import _masking, _pgd, _siege
+
+    if not len(siege.labels):
+        return _masking.Signs(rows=0, standing=0, unsteady=0, broken=0, flat=0, still=0)
+    near, alive, last = _siege.ball(room, params.eps, params.norm, siege.inputs), siege.standing, siege.stages[-1]
+    x, y, plan = siege.inputs, siege.labels, _plan(params, 2)
+    unfooled = None
+    if not room.held:
+        whole = _siege.whole_range(rows.everything, params.bounds)
+        unfooled = int(_pgd.campaign(subject.logits, x[alive], y[alive], whole, plan, generator).standing.sum())
+    return _masking.Signs(
+        rows=len(y),
+        standing=len(alive),
+        unsteady=int(_masking.unsteady(subject.logits, x).sum()),
         broken=int(siege.broken.sum()),
-        missed=by_gradient - standing[-1],
-        unfooled=whole,
+        flat=int(siege.flat[alive].sum()),
+        still=int(_masking.still(subject.logits, x[alive], near, generator).sum()),
+        blind=last.fooled,
+        lost=_masking.lost_by_steps(subject.logits, x[:COMPARED], y[:COMPARED], near, plan),
+        lost_of=len(y[:COMPARED]),
+        unfooled=unfooled,
     )
 
 
-def _clean_correct(subject: Subject, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    import torch
+def _remarks(params: PgdParams, rows: Rows, siege: Siege, room: Room, signs: Signs) -> tuple[str, ...]:
+    from assessor_checks import _siege
 
-    from assessor_checks._pgd import ROWS
-
-    with torch.no_grad():
-        logits = torch.cat([subject.logits(chunk) for chunk in x.split(ROWS)])
-    if bad := int((~logits.isfinite()).any(dim=1).sum()):
-        raise NotApplicable(f"the model's outputs are not finite for {bad} of {len(x)} test rows")
-    return logits.argmax(dim=1) == y
-
-
-def _box(room: Room, eps: float, like: torch.Tensor) -> Box:
-    import torch
-
-    from assessor_checks._pgd import Box
-
-    ends = (eps * room.scale, room.low, room.high)
-    return Box(*(torch.from_numpy(end).to(like.device, like.dtype) for end in ends))
-
-
-def _whole_range(x: torch.Tensor, bounds: tuple[float, float] | None) -> Box:
-    """Every value between the bounds, or between the least and the greatest of each feature in the data."""
-    import torch
-
-    from assessor_checks._pgd import Box
-
-    low, high = x.amin(dim=0), x.amax(dim=0)
-    if bounds is not None:
-        low, high = torch.full_like(low, bounds[0]), torch.full_like(high, bounds[1])
-    return Box(high - low, low, high)
-
-
-def _share(name: str, count: int, n: int, better: Better, method: str, *, primary: bool = False) -> Metric:
-    from assessor_checks._intervals import CONFIDENCE, clopper_pearson
-
-    value, low, high = clopper_pearson(count, n)
-    return Metric(
-        name=name,
-        value=value,
-        low=low,
-        high=high,
-        confidence=CONFIDENCE,
-        n=n,
-        better=better,
-        method=method,
-        primary=primary,
-    )
-
-
-def _curve(run: _Run, eps: float) -> Series:
-    from assessor_checks._intervals import clopper_pearson
-
-    counts = (run.correct, *run.standing)
-    columns = zip(*(clopper_pearson(count, run.n) for count in counts), strict=True)
-    sizes = tuple(eps * fraction for fraction in (0.0, *FRACTIONS, 1.0))
-    named = dict(zip(("robust_accuracy", "low", "high"), columns, strict=True))
-    return Series(name="curve", title="Robust accuracy by size of the ball", columns={"eps": sizes, **named})
-
-
-def _remarks(run: _Run, available: int) -> tuple[str, ...]:
+    passed = sum(stage.model_rows for stage in siege.stages)
     remarks = [
-        f"{run.n} of {available} test rows; {run.model_rows} rows put through the model. The smaller balls of the "
-        "curve had one start each; a row fooled in a smaller ball counts in every larger one."
+        f"{len(rows.labels)} of {len(rows.everything)} test rows; the attacks put {passed} rows through the model. "
+        "Balls other than that of eps had one start each; a row fooled in a smaller ball counts in every larger one.",
+        _siege.unit_remark(rows, room, params.bounds),
     ]
-    if not run.correct:
+    if not signs.rows:
         remarks.append("No row is classified rightly before the attack, so there is nothing to attack.")
-    if run.missed:
-        remarks.append(f"{run.missed} rows were fooled by random corners of the ball only; they count as fooled.")
-    if run.unfooled is not None:
-        remarks.append(
-            f"Sanity check: with the whole range of the data allowed, {run.unfooled} of {run.correct} rows still stand."
-        )
-    else:
+    if signs.blind:
+        remarks.append(f"{signs.blind} rows were fooled by the search without gradients only; they count as fooled.")
+    if room.held:
         remarks.append("Not tried, since features are held fixed: an attack with the whole range of the data allowed.")
+    elif signs.unfooled is not None:
+        remarks.append(
+            f"Sanity check: with the whole range of the data allowed, {signs.unfooled} of {signs.rows} rows still "
+            "stand."
+        )
     return tuple(remarks)
-
-
-def _doubt(run: _Run) -> str | None:
-    """Signs that the attack failed rather than the model held (Athalye, Carlini, Wagner 2018, section 3.1)."""
-    found = []
-    if run.broken:
-        found.append(f"the model gave NaN or infinite outputs or gradients on the way for {run.broken} rows")
-    if run.flat > FLAT_SHARE * run.correct:
-        found.append(f"the gradient is exactly 0 for {run.flat} of {run.correct} rows")
-    if run.missed > MISSED_SHARE * (run.standing[-1] + run.missed):
-        found.append(f"random search fooled {run.missed} rows that the gradient attack had left standing")
-    if run.unfooled is not None and run.unfooled > UNFOOLED_SHARE * run.correct:
-        found.append(f"even with the whole range of the data allowed, {run.unfooled} of {run.correct} rows stand")
-    return f"The gradients may be masked, so the attack shows little: {'; '.join(found)}." if found else None
 
 
 def plot(result: Result, axes: Axes) -> None:
@@ -260,7 +242,7 @@ def plot(result: Result, axes: Axes) -> None:
     axes.fill_between(columns["eps"], columns["low"], columns["high"], color="0.85")  # type: ignore[arg-type]
     axes.plot(columns["eps"], columns["robust_accuracy"], "o-", color="black")  # type: ignore[arg-type]
     axes.set_ylim(0, 1)
-    axes.set_xlabel("largest change of a feature (eps)")
+    axes.set_xlabel("largest distance of a changed row (eps)")
     axes.set_ylabel("robust accuracy (upper bound)")
 
 

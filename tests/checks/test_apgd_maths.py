@@ -1,0 +1,195 @@
+"""APGD against a linear model solved by hand, and its schedule against the paper's words."""
+
+import itertools
+
+import pytest
+import torch
+
+from assessor_checks import _apgd, _pgd
+from assessor_checks._balls import Ball, Box
+from assessor_checks._pgd import Goal, Plan, campaign
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors on shared cores: more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def ball(eps, m, low=-torch.inf, high=torch.inf, norm="linf"):
+    ends = (torch.full((m,), float(value), dtype=torch.float64) for value in (eps, low, high))
+    return Ball(Box(*ends), norm)
+
+
+class Linear:
+    """Two classes, z = (0, w x + b); what is the worst point of a ball is known."""
+
+    def __init__(self, n=200, m=9, seed=0):
+        self.x = torch.rand(n, m, generator=seeded(seed), dtype=torch.float64)
+        self.w = torch.randn(m, generator=seeded(seed + 1), dtype=torch.float64)
+        self.b = -(self.x @ self.w).mean()
+        self.y = (self.margin(self.x) > 0).long()
+
+    def margin(self, x):
+        return x @ self.w + self.b
+
+    def __call__(self, x):
+        return torch.stack([0 * x[:, 0], self.margin(x)], 1)
+
+    def survives(self, where):
+        """(n,) whether the worst point is still right: all features at their ends, or d = clamp(l w) of length eps."""
+        down = torch.where(self.y[:, None] > 0, -self.w, self.w)
+        eps, low, high = (float(end[0]) for end in where.box)
+        if where.norm == "linf":
+            worst = torch.clamp(self.x + eps * down.sign(), low, high)
+        else:
+            short, long = torch.zeros(len(self.x), 1).double(), torch.full((len(self.x), 1), 1e4).double()
+            for _ in range(100):
+                half = (short + long) / 2
+                far = (torch.clamp(self.x + half * down, low, high) - self.x).norm(dim=1, keepdim=True) > eps
+                short, long = torch.where(far, short, half), torch.where(far, half, long)
+            worst = torch.clamp(self.x + short * down, low, high)
+        return (self.margin(worst) > 0) == (self.y > 0)
+
+
+BALLS = [
+    pytest.param(norm, eps, ends, id=f"{norm}-{eps}-{'cut' if ends[1] == 1 else 'free'}")
+    for norm in ("linf", "l2")
+    for eps in (0.05, 0.3)
+    for ends in ((-torch.inf, torch.inf), (0.0, 1.0))
+]
+
+
+@pytest.mark.parametrize(("norm", "eps", "ends"), BALLS)
+@pytest.mark.parametrize("plan", [
+    Plan(_apgd.climb, 60),
+    Plan(_apgd.climb, 60, loss="margin", targets=1, clean_start=False),
+])  # fmt: skip
+def test_linear_model_is_solved_exactly(norm, eps, ends, plan):
+    model, where = Linear(), ball(eps, 9, *ends, norm)
+    found = campaign(model, model.x, model.y, where, plan, seeded())
+    assert torch.equal(found.standing, model.survives(where))
+    assert not found.broken.any()
+    assert not found.flat.any()
+
+
+def test_checkpoints_follow_the_recursion():
+    # p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), of 1000 steps, where nothing is rounded
+    wanted, stretch, at = [], 220, 220
+    while at <= 1000:
+        wanted.append(at)
+        stretch = max(stretch - 30, 60)
+        at += stretch
+    assert _apgd.checkpoints(1000) == tuple(wanted)
+    assert _apgd.checkpoints(1) == (1,)
+    assert max(_apgd.checkpoints(7)) <= 7
+
+
+def bumpy(seed=3):
+    """A small random network and rows it gets right; momentum and halving matter here."""
+    torch.manual_seed(seed)
+    net = torch.nn.Sequential(torch.nn.Linear(5, 40), torch.nn.Tanh(), torch.nn.Linear(40, 4)).double()
+    with torch.no_grad():
+        net[0].weight.mul_(6)
+        x = torch.randn(150, 5, dtype=torch.float64)
+        return net, x, net(x).argmax(1)
+
+
+def plainly(net, x0, label, where, steps):
+    """Algorithm 1 for one row on the cross-entropy itself, as the paper tells it; whether it was fooled."""
+    near = where.near(x0[None])
+
+    def at(x):
+        x = x.detach().requires_grad_(True)
+        loss = torch.nn.functional.cross_entropy(net(x), label[None])
+        (gradient,) = torch.autograd.grad(loss, x)
+        return loss.item(), gradient, bool(net(x).argmax() != label)
+
+    x, before, eta = x0[None], x0[None], 2.0
+    loss, gradient, fooled = at(x)
+    best, best_loss, best_gradient, losses = x, loss, gradient, [loss]
+    last, halved, loss_then = 0, True, loss
+    for step in range(steps):
+        z = near.inside(near.stepped(x, gradient, eta))
+        new = z if step == 0 else near.inside(x + 0.75 * (z - x) + 0.25 * (x - before))
+        before, x = x, new
+        loss, gradient, wrong = at(x)
+        fooled |= wrong
+        losses.append(loss)
+        if loss > best_loss:
+            best, best_loss, best_gradient = x, loss, gradient
+        if step + 1 in _apgd.checkpoints(steps):
+            rises = sum(b > a for a, b in itertools.pairwise(losses[last : step + 2]))
+            stuck = not halved and best_loss <= loss_then
+            halved = rises <= 0.75 * (step + 1 - last) or stuck
+            last, loss_then = step + 1, best_loss
+            if halved:
+                eta, x, gradient = eta / 2, best, best_gradient
+    return fooled
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_equals_the_algorithm_row_by_row(norm):
+    net, x, y = bumpy()
+    x, y, where = x[:40], y[:40], ball(0.06 if norm == "linf" else 0.1, 5, norm=norm)
+    found = campaign(net, x, y, where, Plan(_apgd.climb, 30), seeded())
+    wanted = torch.tensor([not plainly(net, row, label, where, 30) for row, label in zip(x, y, strict=True)])
+    assert torch.equal(found.standing, wanted)
+    assert 0 < wanted.sum() < 40
+
+
+def test_stays_in_the_ball_and_never_beats_a_grid():
+    # In two dimensions a fine grid is all there is: whoever APGD fools, the grid fools.
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 30), torch.nn.Tanh(), torch.nn.Linear(30, 3)).double()
+    with torch.no_grad():
+        net[0].weight.mul_(4)
+        x = torch.rand(60, 2, dtype=torch.float64, generator=seeded())
+        y = net(x).argmax(1)
+        steps = torch.linspace(-0.15, 0.15, 61).double()
+        grid = torch.cartesian_prod(steps, steps)
+        moved = (x[:, None] + grid).clamp(0, 1)
+        inside = (moved - x[:, None]).norm(dim=2) <= 0.15
+        wrong = (net(moved.reshape(-1, 2)).argmax(1).reshape(60, -1) != y[:, None]) & inside
+    for loss in ("ce", "dlr", "margin"):
+        found = campaign(net, x, y, ball(0.15, 2, 0, 1, "l2"), Plan(_apgd.climb, 50, 5, loss=loss, targets=2), seeded())
+        assert not (~found.standing & ~wrong.any(1)).sum() > 1  # one row may fall between the grid's points
+        assert (found.standing & wrong.any(1)).sum() <= 1
+
+
+def test_targets_and_losses_are_climbed_as_written():
+    logits = torch.randn(6, 5, dtype=torch.float64, generator=seeded())
+    y, t = torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([1, 2, 3, 4, 0, 4])
+    for goal in (Goal(y, t, loss) for loss in ("ce", "dlr", "margin")):
+        leaf = logits.clone().requires_grad_(True)
+        (wanted,) = torch.autograd.grad(goal.value(leaf).sum(), leaf)
+        found = goal.slope(logits)
+        torch.testing.assert_close(torch.nn.functional.normalize(found), torch.nn.functional.normalize(wanted))
+    ce = torch.nn.functional.cross_entropy
+    order = torch.argsort(-ce(logits, t, reduction="none"))
+    assert torch.equal(torch.argsort(Goal(y, t).value(logits)), order)
+
+
+def test_dlr_is_the_papers_ratio_and_does_not_feel_scale():
+    z = torch.tensor([[1.0, 5.0, 2.0, 4.0]])
+    # z_y = 5 is largest: -(5 - 4) / (5 - 2); towards class 2: -(5 - 2) / (5 - (2 + 1) / 2)
+    assert _pgd.dlr(z, torch.tensor([1])).item() == pytest.approx(-1 / 3)
+    assert _pgd.dlr(z, torch.tensor([1]), torch.tensor([2])).item() == pytest.approx(-3 / 3.5)
+    assert _pgd.dlr(100 * z + 7, torch.tensor([1])).item() == pytest.approx(-1 / 3)
+    with pytest.raises(Exception, match="two classes; use loss: ce"):
+        _pgd.dlr(z[:, :2], torch.tensor([1]))
+
+
+def test_same_seed_same_result_and_more_starts_never_leave_more_standing():
+    net, x, y = bumpy()
+    runs = [campaign(net, x, y, ball(0.05, 5), Plan(_apgd.climb, 10, k), seeded(9)).standing for k in (1, 3, 8, 8)]
+    assert not (runs[1] & ~runs[0]).any()
+    assert not (runs[2] & ~runs[1]).any()
+    assert torch.equal(runs[2], runs[3])
