@@ -76,11 +76,19 @@ msgstr ""
 # --- texts that no call shows: words that reach `_` through variables, sentences of libraries ------------------------
 
 _OF_CHECKS = """
-absolute accuracy attribute bound brier class classification confidence difference ece eigenvalue eps f1 first group
-high judged kappa kind largest layer level low mae margin mean meaning metric n nats nc1 nc3 nc4 neuron nll none part
-positive precision predicted predictions r2 rank rate recall regression resolution reliability residual rmse rows scores
-second share smallest split status step test train true truly uncertainty value weights
+absolute accuracy affected answer area asked attack attribute attributes aurc bound brier by cells change class classes
+classification code column columns compared confidence conflict corruption coverage difference digests distinct
+duplicate ece eigenvalue eps errors f1 feature fidelity first fixed fooled gap group high if infidelity infinite judged kappa kind
+label largest layer layers level low mae mape margin mean meaning metric n nats nc1 nc3 nc4 neuron nll none
+outlier p-value packages part parts positive precision predicted predictions r2 rank rate ratio recall region regression
+resolution reliability residual risk rmse row rows score scores second seed share sign smallest spearman split status
+step subgroup test throughput timed together train true truly uncertainty unsteadiness value values weights
 """
+_PICTURES = """
+gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur snow frost fog brightness contrast
+elastic_transform pixelate jpeg_compression
+"""
+_TABLES = "missing unit_thousand unit_inch sign_error outliers rounding swapped_columns stuck_sensor"
 ENUMERATIONS = (
     *(Assurance, Level, ParamType, ProvenanceStatus, QuestionType, ResidualRisk, Role, Status, Verdict),
     *(ClauseState, Need, Standing, Task, What),
@@ -113,7 +121,35 @@ WORDS: Mapping[str, Iterable[str]] = {
     ),
     "assessor/yamlfile.py": ("nothing", "a mapping", "a list", " (column {column})"),
     f"{CHECKS}/uncertainty/calibration.py": ("{interval}; {replicates} resamples",),
-    f"{CHECKS}/": [*_OF_CHECKS.split(), "Group", "NC1", "NC4"],
+    f"{CHECKS}/": [*_OF_CHECKS.split(), "Group", "NC1", "NC4", "EL2N", "MiB", "milliseconds", "{text}; exact"],
+    f"{CHECKS}/auditability/provenance.py": ("test data",),
+    f"{CHECKS}/data/drift.py": [
+        f"{name} {split}"
+        for name in (
+            "joint auc",
+            "joint p value",
+            "largest feature shift",
+            "feature p value",
+            "label change",
+            "label p value",
+            "output change",
+            "output p value",
+        )
+        for split in ("test", "production")
+    ],
+    f"{CHECKS}/data/label_noise.py": [
+        f"{name} {split}" for name in ("noise rate", "suspicious share") for split in ("train", "test")
+    ],
+    f"{CHECKS}/data/quality.py": [
+        f"{name} share" for name in ("affected", "code", "conflict", "duplicate", "infinite", "missing", "outlier")
+    ],
+    f"{CHECKS}/reliability/latency.py": ("PyTorch used {threads} threads.",),
+    f"{CHECKS}/robustness/corruption_accuracy.py": [
+        *(name.replace("_", " ") for name in (*_PICTURES.split(), *_TABLES.split())),
+        *(f"{name} accuracy".replace("_", " ") for name in (*_PICTURES.split(), *_TABLES.split())),
+        *(f"severity {severity}" for severity in range(1, 6)),
+    ],
+    f"{CHECKS}/robustness/decision_attack.py": ("eps {eps}; {text}",),
     f"{CHECKS}/generalization/sharpness.py": [
         f"{name} adaptive"
         for name in ("worst case sharpness", "first order sharpness", "average case sharpness", "pac bayes flatness")

@@ -135,7 +135,7 @@ class TorchSubject:
         return self._inputs(found.features), labels if whole else labels.to(self.dtype)
 
     def _inputs(self, features: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(np.require(features, requirements=["C", "W"]))
+        tensor = torch.from_numpy(np.require(np.ascontiguousarray(features), requirements=["W"]))
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
 
     def scores(self, split: str) -> np.ndarray:
@@ -158,7 +158,7 @@ class TorchSubject:
 
     def query_scores(self, features: np.ndarray) -> np.ndarray:
         """Scores for new inputs; NaN where the outputs are not finite."""
-        scores = self._evaluate(self._inputs(features))
+        scores = self._given(self._inputs(features))
         lost = ~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1)
         scores[lost] = np.nan
         return scores
@@ -178,15 +178,19 @@ class TorchSubject:
     def _decide(self, scores: np.ndarray) -> np.ndarray:
         return scores.argmax(axis=1) if self.task.is_classification else scores
 
-    @torch.no_grad()
     def _evaluate(self, inputs: torch.Tensor) -> np.ndarray:
+        found = self._given(inputs)
+        lost = np.isnan(found).reshape(len(found), -1).any(axis=1)
+        if lost.any():
+            raise ValueError(f"the model gives NaN for {int(lost.sum())} of {len(found)} rows")
+        return found
+
+    @torch.no_grad()
+    def _given(self, inputs: torch.Tensor) -> np.ndarray:
         out = in_batches(lambda chunk: self.logits(chunk).double(), inputs, size=BATCH)
         if self.task.is_classification:
             out = out.softmax(dim=1)
         found: np.ndarray = out.cpu().numpy()
-        lost = np.isnan(found).reshape(len(found), -1).any(axis=1)
-        if lost.any():
-            raise ValueError(f"the model gives NaN for {int(lost.sum())} of {len(found)} rows")
         return found
 
 

@@ -9,83 +9,19 @@ baseline; with several baselines a row, every number is the mean over them. Meth
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from assessor.contract import Better, Metric, Need, NotApplicable, Subject, Table
 from assessor_checks import _inputs
 from assessor_checks._attribution_method import BY_CAPTUM, BY_QUERY, SLOPES, AttributionParams, Explained, Method
+from assessor_checks._explained import Model, Parts, Rows, finite
 from assessor_checks._intervals import CONFIDENCE, bootstrap_mean
-
-if TYPE_CHECKING:
-    from assessor_checks._gradient_attributions import Net
 
 MOST = 4096  # parts of an input, where each is asked about
 FEW = 10  # rows; a mean over fewer gets no interval
 _BLUR = 8  # an image's side is this many standard deviations of the blur
-
-Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Inputs (n, ...) and classes (n,) to the explained numbers (n,) float64."""
-
-
-class Model(NamedTuple):
-    """The explained number as a function of the input; `net` where it is differentiable."""
-
-    values: Values
-    net: Net | None = None
-
-
-class Rows(NamedTuple):
-    """Rows to explain.
-
-    Attributes:
-        x: (n, ...) inputs.
-        classes: (n,) int64 class whose output is explained; zeros for regression.
-        baselines: (k, n, ...) what stands for absent parts.
-        numbers: (n,) int64 the rows' positions in the test split; their random numbers depend on these.
-        spread: (...) standard deviation of each feature; for images of all pixels, everywhere the same.
-    """
-
-    x: np.ndarray
-    classes: np.ndarray
-    baselines: np.ndarray
-    numbers: np.ndarray
-    spread: np.ndarray
-
-    def some(self, which: slice | np.ndarray) -> Rows:
-        """Some of the rows."""
-        return self._replace(
-            x=self.x[which],
-            classes=self.classes[which],
-            baselines=self.baselines[:, which],
-            numbers=self.numbers[which],
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """How an input is divided into players.
-
-    Attributes:
-        of: (...) int64 player of each entry of an input.
-        count: Number of players K.
-    """
-
-    of: np.ndarray
-    count: int
-
-    def sums(self, entries: np.ndarray) -> np.ndarray:
-        """(n, K) sums over the entries (n, ...) of each player, float64."""
-        flat = entries.reshape(len(entries), -1).astype(np.float64)
-        if self.count == flat.shape[1]:
-            return flat
-        return np.stack([np.bincount(self.of.ravel(), weights=row, minlength=self.count) for row in flat])
-
-    def blended(self, x: np.ndarray, base: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        """Inputs (n, ...) with the players that are not kept (n, K) replaced by those of the base."""
-        return np.where(kept[:, self.of], x, base)
 
 
 class Attributions(NamedTuple):
@@ -129,17 +65,6 @@ def scored(scores: Callable[[np.ndarray], np.ndarray]) -> Model:
         return finite(found if found.ndim == 1 else found[np.arange(len(found)), classes])
 
     return Model(values)
-
-
-def finite(values: np.ndarray) -> np.ndarray:
-    """The values themselves.
-
-    Raises:
-        NotApplicable: Some are NaN or infinite.
-    """
-    if bad := int((~np.isfinite(values)).sum()):
-        raise NotApplicable(f"the model gives no finite output for {bad} of {len(values)} inputs that had to be asked")
-    return values
 
 
 def rows_of(subject: Subject, params: AttributionParams, seed: int) -> Rows:

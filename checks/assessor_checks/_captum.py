@@ -17,7 +17,7 @@ import torch
 
 from assessor.contract import NotApplicable, progress
 from assessor_checks._attribution_method import AttributionParams, Method
-from assessor_checks._attributions import Model, Parts, Rows
+from assessor_checks._explained import Model, Parts, Rows
 from assessor_checks._gradient_attributions import Held, Net
 
 _WIDTH = 0.25

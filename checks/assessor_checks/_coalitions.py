@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from assessor.contract import progress
-from assessor_checks._attributions import Parts, Rows, Values
+from assessor_checks._explained import Parts, Rows, Values
 
 ENTRIES = 2**23  # entries of blended inputs held at once
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtrc
 
-from assessor.contract import progress
+from assessor.contract import Table, progress
 from assessor_checks import _dependence
 from assessor_checks._gaps import Gap, PairRow, difference_gap, holm, permutation_p
 from assessor_checks._groups import Groups, group_values, is_numeric, pairs_of, uncut
@@ -30,6 +30,7 @@ class Proxy(NamedTuple):
         estimate: Distance correlation with its own interval.
         adjusted_low: Lower end adjusted for the number of pairs (Bonferroni).
         p_value: Of independence, by the chi-square test.
+        p_holm: The same after Holm over all pairs.
         label: Distance correlation of the feature with the label; None where it cannot be had.
     """
 
@@ -39,6 +40,7 @@ class Proxy(NamedTuple):
     estimate: Estimate
     adjusted_low: float
     p_value: float
+    p_holm: float
     label: float | None
 
 
@@ -110,8 +112,22 @@ def proxies(
         ends = [_dependence.interval(square, variance, rows, p_value, 1 - tail / share) for share in (1, len(pairs))]
         said = of_label[feature.name]
         own = None if said is None else float(np.sqrt(np.clip(said[0], 0, 1)))
-        found.append(Proxy(feature.name, attribute.name, rows, ends[0], ends[1].low, p_value, own))
+        found.append(Proxy(feature.name, attribute.name, rows, ends[0], ends[1].low, p_value, p_value, own))
+    adjusted = holm([proxy.p_value for proxy in found])
+    found = [proxy._replace(p_holm=p) for proxy, p in zip(found, adjusted, strict=True)]
     return sorted(found, key=lambda proxy: -proxy.estimate.value)
+
+
+def proxy_table(found: Sequence[Proxy], confidence: float) -> Table:
+    """Features that depend on an attribute, with intervals, beside their dependence on the label."""
+    names = ("feature", "attribute", "rows", "with the attribute", "low", "high", "p_value", "p_holm", "with the label")
+    return Table(
+        name="proxies",
+        title="Features that depend on a sensitive attribute, strongest first: distance correlations, "
+        f"{confidence:.0%} intervals",
+        columns=names,
+        rows=tuple((x.feature, x.attribute, x.n, *x.estimate, x.p_value, x.p_holm, x.label) for x in found),
+    )
 
 
 def _square(
@@ -185,3 +201,17 @@ def missing_values(
     adjusted = holm([p for *_, p in found])
     tests = tuple((*test, q) for test, q in zip(found, adjusted, strict=True))
     return Missing(gap, tuple(pairs), tests)
+
+
+def missing_table(found: Missing, groups: Groups, confidence: float, *, most: int) -> Table:
+    """Differences of the share of missing values, the largest first, at most so many."""
+    return Table(
+        name="missing",
+        title="Share of missing values, first minus second group, largest first, simultaneous "
+        f"{confidence:.0%} intervals",
+        columns=("feature", "attribute", "first", "second", "difference", "low", "high"),
+        rows=tuple(
+            (name, groups.attributes[i], groups.names[i], groups.names[j], *more)
+            for name, i, j, *more in found.pairs[:most]
+        ),
+    )

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from assessor_checks._attributions import Parts, Rows, Values
 from assessor_checks._coalitions import coalitions
+from assessor_checks._explained import Parts, Rows, Values
 
 _NO_CHANGE = 1e-6  # of the output; falls below this are rounding of float32 models
 

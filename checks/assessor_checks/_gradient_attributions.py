@@ -17,7 +17,7 @@ import torch
 
 from assessor.contract import NotApplicable, Subject, in_batches, progress
 from assessor_checks._attribution_method import AttributionParams, Explained, Method
-from assessor_checks._attributions import Model, Rows, finite
+from assessor_checks._explained import Model, Rows, finite
 from assessor_checks._pgd import objective
 
 BATCH = 4096  # rows put through the network at once, at most
@@ -79,17 +79,18 @@ class Net(NamedTuple):
                 (found,) = torch.autograd.grad(number.sum(), chunk, allow_unused=True, materialize_grads=True)
             return found.detach()
 
-        return in_batches(one, x, classes, size=self.batch(x))
-
-    def batch(self, x: torch.Tensor) -> int:
-        """Rows of this size that are put through at once."""
-        return max(1, min(BATCH, _ENTRIES // max(1, x[0].numel())))
+        return in_batches(one, x, classes, size=batch_of(x))
 
     @torch.no_grad()
     def _values(self, x: np.ndarray, classes: np.ndarray) -> np.ndarray:
         wanted = torch.from_numpy(classes).to(self.device)
         inputs = self.inputs(x)
-        return finite(in_batches(self.number, inputs, wanted, size=self.batch(inputs)).double().cpu().numpy())
+        return finite(in_batches(self.number, inputs, wanted, size=batch_of(inputs)).double().cpu().numpy())
+
+
+def batch_of(x: torch.Tensor) -> int:
+    """Rows of this size that are put through at once."""
+    return max(1, min(BATCH, _ENTRIES // max(1, x[0].numel())))
 
 
 class Held(torch.nn.Module):
@@ -126,7 +127,7 @@ def answers(subject: Subject, x: np.ndarray | torch.Tensor) -> np.ndarray:
     inputs, _ = subject.tensors("test")
     rows = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
     with torch.no_grad():
-        out = in_batches(subject.logits, rows.to(inputs.device, inputs.dtype), size=BATCH)
+        out = in_batches(subject.logits, rows.to(inputs.device, inputs.dtype), size=batch_of(inputs))
     finite(out.double().flatten(1).sum(dim=1).cpu().numpy() if out.ndim > 1 else out.double().cpu().numpy())
     found: np.ndarray = (out.argmax(dim=1) if out.ndim > 1 else out.double()).cpu().numpy()
     return found

@@ -15,6 +15,7 @@ MISSING = "(missing)"
 JOINT = " × "
 MAX_VALUES = 10  # distinct numbers an attribute may have and still be groups
 MAX_TEXTS = 100  # distinct texts
+_MOST_MEMBERS = 50_000_000  # groups x finest cells that are held as a matrix
 _NAMED = 10  # groups that a sentence names before it says how many more there are
 
 
@@ -152,12 +153,22 @@ def named_groups(
     families: Sequence[tuple[int, ...]],
     cells: np.ndarray,
 ) -> Groups:
-    """Groups of all families, from the finest cells that occur."""
+    """Groups of all families, from the finest cells that occur.
+
+    Raises:
+        NotApplicable: There are too many of them to hold in memory.
+    """
+    parts = [np.unique(present[:, family], axis=0, return_inverse=True) for family in families]
+    count = sum(len(found) for found, _ in parts)
+    if count * len(present) > _MOST_MEMBERS:
+        raise NotApplicable(
+            f"the attributes have {len(present)} combinations of values, too many to compare; name fewer attributes, "
+            "or cut them into fewer groups"
+        )
     labels: list[tuple[str, str]] = []
     members: list[np.ndarray] = []
-    for family in families:
+    for family, (found, group) in zip(families, parts, strict=True):
         title = JOINT.join(attributes[index] for index in family)
-        found, group = np.unique(present[:, family], axis=0, return_inverse=True)
         for code, values in enumerate(found):
             name = JOINT.join(str(names[index][value]) for index, value in zip(family, values, strict=True))
             labels.append((title, name))

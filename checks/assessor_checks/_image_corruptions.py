@@ -199,9 +199,9 @@ def _snow(x: torch.Tensor, level: Sequence[float], scale: float, generator: torc
 
 
 def _frost(x: torch.Tensor, level: Sequence[float], scale: float, generator: torch.Generator) -> torch.Tensor:
-    """Bright ridges of two clouds, as ice crystals grow, in place of a photograph of frost."""
-    ridges = [1 - (2 * pictures.clouds(x, decay, generator) - 1).abs() for decay in (1.6, 2.2)]
-    return level[0] * x + level[1] * ridges[0] * ridges[1]
+    """Veins of ice on grainy rime: bright ridges of three clouds, in place of a photograph of frost."""
+    ridges = [1 - (2 * pictures.clouds(x, decay, generator) - 1).abs() for decay in (1.7, 1.7, 1.2)]
+    return level[0] * x + level[1] * (0.6 * torch.maximum(ridges[0], ridges[1]) ** 4 + 0.4 * ridges[2])
 
 
 def _fog(x: torch.Tensor, level: Sequence[float], scale: float, generator: torch.Generator) -> torch.Tensor:

@@ -143,20 +143,25 @@ def drops(
     Returns:
         (n,) signal on the row minus its mean over the copies; NaN where the outputs are not finite.
     """
-    outputs = [ask(rows)]
+
+    def finite(outputs: np.ndarray) -> np.ndarray:
+        return np.asarray(np.isfinite(outputs.reshape(len(rows), -1)).all(axis=1))
+
+    def signals(outputs: np.ndarray) -> np.ndarray:
+        found = np.full(len(rows), np.nan)
+        usable = finite(outputs)
+        found[usable] = signal(outputs[usable], labels[usable], floor)
+        return found
+
+    there = ask(rows)
+    usable = finite(there)
+    floor = floor_of(there[usable], labels[usable]) if usable.any() else 1.0
+    around = np.zeros(len(rows))
     for done in range(copies):
         progress(done)
         step = rng.standard_normal((len(rows), len(move))) * move
-        outputs.append(ask((rows + step.reshape(rows.shape)).astype(rows.dtype)))
-    finite = [np.isfinite(part.reshape(len(rows), -1)).all(axis=1) for part in outputs]
-    usable = np.logical_and.reduce(finite)
-    found = np.full(len(rows), np.nan)
-    if usable.any():
-        kept = [part[usable] for part in outputs]
-        floor = min(floor_of(part, labels[usable]) for part in kept)
-        signals = np.stack([signal(part, labels[usable], floor) for part in kept])
-        found[usable] = signals[0] - signals[1:].mean(axis=0)
-    return found
+        around += signals(ask((rows + step.reshape(rows.shape)).astype(rows.dtype)))
+    return signals(there) - around / copies
 
 
 def rank_p_value(high: np.ndarray, low: np.ndarray, seed: int, permutations: int) -> float:

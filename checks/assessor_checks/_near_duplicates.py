@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -16,27 +18,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from assessor_checks._close_points import DIRECTIONS, HELD, SAMPLE, Pairs, distances, in_order, main_directions, search
+
 MOST = 1_000_000  # pairs kept at most
-_HELD = 4_000_000  # numbers of an intermediate matrix held at once
-_DIRECTIONS = 8  # projections that the tree searches: k-d trees gain nothing beyond some ten (Friedman et al. 1977)
-_SAMPLE = 512  # rows that the projections are made from
-_SLACK = 1e-9  # relative; rounding must not lose a candidate, and all are compared in full
-
-
-class Pairs(NamedTuple):
-    """Pairs of rows in order of `first`, then `second`.
-
-    Attributes:
-        first: (p,) int64 row of the first set.
-        second: (p,) int64 row of the second set, or a later row of the same set.
-        distance: (p,) float64 distance, at most the tolerance; 0 for the same row.
-        complete: False where there are more pairs than were kept.
-    """
-
-    first: np.ndarray
-    second: np.ndarray
-    distance: np.ndarray
-    complete: bool = True
 
 
 class Nearest(NamedTuple):
@@ -75,8 +59,8 @@ def same_rows(*sets: np.ndarray) -> tuple[np.ndarray, ...]:
 def _digests(x: np.ndarray, dtype: np.dtype) -> Iterator[bytes]:
     """One digest a row, equal for equal rows."""
     width = max(1, int(np.prod(x.shape[1:])))
-    for start in range(0, len(x), max(1, _HELD // width)):
-        rows = x[start : start + max(1, _HELD // width)].astype(dtype).reshape(-1, width)
+    for start in range(0, len(x), max(1, HELD // width)):
+        rows = x[start : start + max(1, HELD // width)].astype(dtype).reshape(-1, width)
         if rows.dtype.kind == "f":
             rows = np.where(np.isnan(rows), rows.dtype.type(np.nan), rows + rows.dtype.type(0))  # one NaN, one zero
         yield from (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows)
@@ -91,7 +75,7 @@ def repeated(x: np.ndarray) -> Pairs:
     Returns:
         At most n - 1 pairs at distance 0, `first` the earlier row; n minus their number are the distinct rows.
     """
-    return _in_order(*_stars(same_rows(x)[0]))
+    return in_order(*_stars(same_rows(x)[0]))
 
 
 def _stars(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +98,7 @@ def shared(a: np.ndarray, b: np.ndarray) -> Pairs:
     here, there = same_rows(a, b)
     known, where = np.unique(there, return_index=True)
     rows = np.flatnonzero(np.isin(here, known))
-    return _in_order(rows, where[np.searchsorted(known, here[rows])])
+    return in_order(rows, where[np.searchsorted(known, here[rows])])
 
 
 def column_scale(x: np.ndarray) -> np.ndarray:
@@ -170,8 +154,8 @@ def near_pairs(a: np.ndarray, b: np.ndarray, tolerance: float, *, most: int = MO
     (array([0]), array([0]), array([0.1]))
     """
     if not len(a) or not len(b):
-        return _in_order(np.empty(0, np.int64), np.empty(0, np.int64))
-    return _search(a, b, tolerance, most, within=False)
+        return in_order(np.empty(0, np.int64), np.empty(0, np.int64))
+    return _near(a, b, tolerance, most, within=False)
 
 
 def near_pairs_within(x: np.ndarray, tolerance: float, *, most: int = MOST) -> Pairs:
@@ -192,10 +176,10 @@ def near_pairs_within(x: np.ndarray, tolerance: float, *, most: int = MOST) -> P
         return repeated(x)
     codes = same_rows(x)[0]
     kept = np.unique(codes, return_index=True)[1]
-    near = _search(x[kept], x[kept], tolerance, most, within=True)
+    near = _near(x[kept], x[kept], tolerance, most, within=True)
     first, second = _stars(codes)
     ends = np.sort(np.stack([kept[near.first], kept[near.second]]), axis=0)
-    return _in_order(
+    return in_order(
         np.concatenate([first, ends[0]]),
         np.concatenate([second, ends[1]]),
         np.concatenate([np.zeros(len(first)), near.distance]),
@@ -237,21 +221,21 @@ def nearest(a: np.ndarray, b: np.ndarray | None = None) -> Nearest:
     b = a if b is None else b
     if len(b) < 1 + alone:
         raise ValueError("there is no other row")
-    if a.shape[1] <= _DIRECTIONS:
+    if a.shape[1] <= DIRECTIONS:
         ranked = np.asarray(KDTree(b).query(a, k=1 + alone)[1], np.int64).reshape(len(a), 1 + alone)
         found = ranked[:, 0]
         if alone:  # of identical rows either may come first
             found = np.where(found == np.arange(len(a)), ranked[:, 1], found)
     else:
         found = _nearest_by_products(a, b, alone=alone)
-    return Nearest(found, _distances(a, b, np.arange(len(a)), found))
+    return Nearest(found, distances(a, b, np.arange(len(a)), found))
 
 
 def _nearest_by_products(a: np.ndarray, b: np.ndarray, *, alone: bool) -> np.ndarray:
     centre = b.mean(axis=0)
     a, b = a - centre, b - centre
     squares, best, found = (b * b).sum(axis=1), np.full(len(a), np.inf), np.zeros(len(a), np.int64)
-    side = int(_HELD**0.5)
+    side = int(HELD**0.5)
     for top in range(0, len(a), side):
         rows = slice(top, top + side)
         for left in range(0, len(b), side):
@@ -266,64 +250,10 @@ def _nearest_by_products(a: np.ndarray, b: np.ndarray, *, alone: bool) -> np.nda
     return found
 
 
-def _search(a: np.ndarray, b: np.ndarray, tolerance: float, most: int, *, within: bool) -> Pairs:
-    """Pairs at most `tolerance` apart; within one set only those of a row with a later one."""
-    directions = _directions(b)
-    low_a, tree = a @ directions, KDTree(b @ directions)
-    radius = tolerance * (1 + _SLACK) + _SLACK * float(np.abs(low_a).max(initial=0.0))
-    counts = tree.query_ball_point(low_a, radius, return_length=True)
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    room = most
-    for rows in _portions(counts, max(1, _HELD // a.shape[1])):
-        found = tree.query_ball_point(low_a[rows], radius)
-        first = np.repeat(rows, counts[rows])
-        second = np.concatenate([np.asarray(row, np.int64) for row in found])
-        if within:
-            first, second = first[second > first], second[second > first]
-        distance = _distances(a, b, first, second)
-        close = np.flatnonzero(distance <= tolerance)
-        parts.append((first[close[:room]], second[close[:room]], distance[close[:room]]))
-        if len(close) > room:
-            return _in_order(*map(np.concatenate, zip(*parts, strict=True)), complete=False)
-        room -= len(close)
-    return _in_order(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def _directions(x: np.ndarray) -> np.ndarray:
-    """(d, k) orthonormal directions along which rows differ much: one subspace iteration on a sample of rows."""
-    rng = np.random.default_rng(0)
-    d = x.shape[1]
-    if d <= _DIRECTIONS:
-        return np.eye(d)
-    sample = x[np.sort(rng.permutation(len(x))[:_SAMPLE])]
-    sample = sample - sample.mean(axis=0)
-    found = sample.T @ (sample @ rng.standard_normal((d, _DIRECTIONS)))
-    found /= max(float(np.abs(found).max()), np.finfo(float).tiny)
-    return np.linalg.qr(found + 1e-9 * rng.standard_normal(found.shape))[0]  # full rank also where x has less
-
-
-def _portions(counts: np.ndarray, held: int) -> Iterator[np.ndarray]:
-    """Successive rows whose counts sum to about `held`."""
-    number = np.cumsum(counts) // held
-    yield from np.split(np.arange(len(counts)), np.flatnonzero(np.diff(number)) + 1)
-
-
-def _distances(a: np.ndarray, b: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Euclidean distances (p,) of pairs of rows, without cancellation."""
-    step = max(1, _HELD // max(1, a.shape[1]))
-    parts = [
-        np.sqrt(((a[first[i : i + step]] - b[second[i : i + step]]) ** 2).sum(axis=1))
-        for i in range(0, len(first), step)
-    ]
-    return np.concatenate([np.empty(0), *parts])
-
-
-def _in_order(
-    first: np.ndarray, second: np.ndarray, distance: np.ndarray | None = None, *, complete: bool = True
-) -> Pairs:
-    order = np.lexsort((second, first))
-    gaps = np.zeros(len(first)) if distance is None else distance[order]
-    return Pairs(first[order].astype(np.int64), second[order].astype(np.int64), gaps, complete)
+def _near(a: np.ndarray, b: np.ndarray, tolerance: float, most: int, *, within: bool) -> Pairs:
+    along = main_directions(b)
+    tree, whole = KDTree(b @ along), partial(distances, a, b)
+    return search(a @ along, tree, tolerance, most, whole, within=within)
 
 
 def picture_pairs(
@@ -363,36 +293,76 @@ def picture_pairs(
     if not (np.isfinite(a).all() and np.isfinite(there).all()):
         raise ValueError("distances need finite values")
     shift = max(0, min(shift, (min(a.shape[-2:]) - 2) // 2))
-    target, known_there = _standardised(_window(there, shift, shift, shift))
-    best: list[Pairs] = []
+    middle = _Windows(there, shift, shift, shift)
+    along = main_directions(middle.whole(np.sort(np.random.default_rng(0).permutation(len(there))[:SAMPLE])))
+    target, low = middle.projected(along)
+    if not len(target):
+        return in_order(target, target)
+    tree, best = KDTree(low), []
     for image in (a, a[..., ::-1]) if mirror else (a,):
-        for down in range(2 * shift + 1):
-            for right in range(2 * shift + 1):
-                source, known = _standardised(_window(image, shift, down, right))
-                found = near_pairs(source[known], target[known_there], tolerance, most=most)
-                first, second = np.flatnonzero(known)[found.first], np.flatnonzero(known_there)[found.second]
-                if b is None:
-                    distinct = first != second
-                    ends = np.sort(np.stack([first, second])[:, distinct], axis=0)
-                    first, second, found = ends[0], ends[1], found._replace(distance=found.distance[distinct])
-                best.append(Pairs(first, second, found.distance, found.complete))
-    return _least(best)
+        for down, right in product(range(2 * shift + 1), repeat=2):
+            windows = _Windows(image, shift, down, right)
+            source, low = windows.projected(along)
+            if len(source):
+                whole = partial(_picture_distances, windows, middle, source, target)
+                found = search(low, tree, tolerance, most, whole, within=False)
+                best.append(_of_rows(found, source, target, within=b is None))
+    return _least(best) if best else in_order(target[:0], target[:0])
 
 
-def _window(x: np.ndarray, shift: int, down: int, right: int) -> np.ndarray:
-    height, width = x.shape[-2] - 2 * shift, x.shape[-1] - 2 * shift
-    return x[..., down : down + height, right : right + width]
+class _Windows(NamedTuple):
+    """Windows of pictures at one place, `shift` pixels smaller on every side."""
+
+    pictures: np.ndarray
+    shift: int
+    down: int
+    right: int
+
+    def whole(self, rows: np.ndarray) -> np.ndarray:
+        """Windows of some pictures (r, d), each of mean 0 and length 1; 0 where it is of one colour."""
+        height, width = (size - 2 * self.shift for size in self.pictures.shape[-2:])
+        found = self.pictures[rows][..., self.down : self.down + height, self.right : self.right + width]
+        found = found.reshape(len(rows), -1).astype(np.float64)
+        magnitude = np.abs(found).max(axis=1, initial=0.0)
+        found -= found.mean(axis=1, keepdims=True)
+        length = np.sqrt((found**2).sum(axis=1))
+        varies = length > 1e-6 * np.sqrt(max(1, found.shape[1])) * np.maximum(magnitude, np.finfo(float).tiny)
+        scaled: np.ndarray = found * np.where(varies, 1 / np.where(varies, length, 1.0), 0.0)[:, None]
+        return scaled
+
+    def projected(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of windows that are not of one colour (r,), and their projections (r, k)."""
+        step = max(1, HELD // max(1, len(directions)))
+        rows, low = [np.empty(0, np.int64)], [np.empty((0, directions.shape[1]))]
+        for start in range(0, len(self.pictures), step):
+            some = np.arange(start, min(start + step, len(self.pictures)))
+            windows = self.whole(some)
+            varies = windows.any(axis=1)
+            rows.append(some[varies])
+            low.append(windows[varies] @ directions)
+        return np.concatenate(rows), np.concatenate(low)
 
 
-def _standardised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (n, d) centred and scaled so that Euclidean distance is root mean square difference, and which vary (n,)."""
-    rows = x.reshape(len(x), -1).astype(np.float64)
-    magnitude = np.abs(rows).max(axis=1, initial=0.0)
-    rows = rows - rows.mean(axis=1, keepdims=True)
-    length = np.sqrt((rows**2).mean(axis=1))
-    varies = length > 1e-6 * np.maximum(magnitude, np.finfo(float).tiny)
-    rows /= np.where(varies, length, 1.0)[:, None] * np.sqrt(max(1, rows.shape[1]))
-    return rows, varies
+def _picture_distances(
+    a: _Windows, b: _Windows, rows_a: np.ndarray, rows_b: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
+    """Distances of pairs of windows, in portions."""
+    step = max(1, HELD // max(1, int(np.prod(a.pictures.shape[1:]))))
+    parts = [
+        np.sqrt(((a.whole(rows_a[first[i : i + step]]) - b.whole(rows_b[second[i : i + step]])) ** 2).sum(axis=1))
+        for i in range(0, len(first), step)
+    ]
+    return np.concatenate([np.empty(0), *parts])
+
+
+def _of_rows(found: Pairs, source: np.ndarray, target: np.ndarray, *, within: bool) -> Pairs:
+    """Pairs of places in two lists as pairs of rows; within one set each once, the earlier row first."""
+    first, second = source[found.first], target[found.second]
+    if not within:
+        return Pairs(first, second, found.distance, found.complete)
+    distinct = first != second
+    ends = np.sort(np.stack([first, second])[:, distinct], axis=0)
+    return Pairs(ends[0], ends[1], found.distance[distinct], found.complete)
 
 
 def _least(several: list[Pairs]) -> Pairs:

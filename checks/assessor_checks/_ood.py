@@ -7,13 +7,14 @@ latter and are no score of the model: they show what a simple monitor of the inp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from scipy.special import entr
 
 from assessor.contract import Need, NotApplicable, Subject
+from assessor_checks._inputs import chosen_rows
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +53,57 @@ def made_rows(kind: Made, rows: np.ndarray, rng: np.random.Generator) -> np.ndar
     else:
         made = flat.mean(axis=0) + STRETCH * (flat - flat.mean(axis=0))
     return made.reshape(rows.shape).astype(rows.dtype)
+
+
+def complete(rows: np.ndarray) -> np.ndarray:
+    """Those of the rows (n, ...) that have no missing or infinite value."""
+    found: np.ndarray = rows[np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)]
+    return found
+
+
+def given_rows(subject: Subject, like: np.ndarray, most: int, seed: int) -> np.ndarray | None:
+    """Complete rows of the split "ood", at most so many, in the dtype of `like`; None where there are none.
+
+    Raises:
+        NotApplicable: They do not have the shape of `like`.
+    """
+    split = subject.splits.get("ood")
+    if split is None or split.features is None:
+        return None
+    if split.features.shape[1:] != like.shape[1:]:
+        raise NotApplicable(
+            f"rows from outside have the shape {split.features.shape[1:]}, wanted {like.shape[1:]} as the test rows"
+        )
+    rows = complete(split.features.astype(like.dtype))
+    found: np.ndarray = rows[chosen_rows(len(rows), most, seed)]
+    return found
+
+
+def twins(subject: Subject, rows: np.ndarray) -> float:
+    """Share of the rows that the train or the test split holds as well, value for value."""
+    known: set[bytes] = set()
+    for name in ("train", "test"):
+        split = subject.splits.get(name)
+        if split is not None and split.features is not None:
+            known.update(row.tobytes() for row in split.features.astype(rows.dtype))
+    return sum(row.tobytes() in known for row in rows) / len(rows)
+
+
+def training_rows(subject: Subject, dtype: np.dtype[np.generic], seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Complete training rows and their labels, no more than distances are measured to; None where there are none."""
+    train = subject.splits.get("train")
+    if train is None or train.features is None:
+        return None
+    rows = train.features.astype(dtype)
+    whole = np.flatnonzero(np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
+    chosen = whole[chosen_rows(len(whole), REFERENCE, seed)]
+    return (rows[chosen], train.labels[chosen]) if len(chosen) else None
+
+
+def finite(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scores by name, of those rows only all of whose scores are finite."""
+    fine = np.isfinite(np.stack(list(scores.values()))).all(axis=0)
+    return {name: values[fine] for name, values in scores.items()}
 
 
 def of_probabilities(probabilities: np.ndarray) -> dict[str, np.ndarray]:

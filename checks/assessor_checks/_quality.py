@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from assessor.contract import progress
-from assessor_checks._near_duplicates import same_rows
+from assessor_checks._near_duplicates import repeated, same_rows
 
 FEW = 20  # distinct values up to which whole numbers may be codes of categories
 _ROBUST_Z = 3.5  # Iglewicz and Hoaglin 1993, "How to detect and handle outliers": cut for 0.6745 |x - median| / MAD
@@ -54,19 +54,22 @@ class Column(NamedTuple):
     beyond: int | None
 
 
-def column(values: np.ndarray, codes: Sequence[float] = ()) -> tuple[Column, np.ndarray]:
+def column(
+    values: np.ndarray, codes: Sequence[float] = (), elsewhere: Collection[float] = ()
+) -> tuple[Column, np.ndarray]:
     """Look at one column.
 
     Args:
         values: (n,) float64.
         codes: Values known to stand for a missing one; taken out before anything else is looked at.
+        elsewhere: Usual codes suspected in other columns, for which a single row is enough.
 
     Returns:
         What was found, and (n,) bool, which rows are far from the median; what looks like a code is no outlier.
     """
     finite = np.isfinite(values) & ~np.isin(values, codes)
     found, counts = np.unique(values[finite], return_counts=True)
-    suspects = suspected_codes(found, counts)
+    suspects = suspected_codes(found, counts, elsewhere)
     kept = finite & ~np.isin(values, [value for value, _ in suspects])
     far, beyond = outliers(values, kept)
     top = max(int(counts.max(initial=0)), int(np.isnan(values).sum())) / max(1, len(values))
@@ -92,7 +95,9 @@ def _kind(found: np.ndarray) -> str:
     return "few whole numbers" if len(found) <= FEW else "whole numbers"
 
 
-def suspected_codes(found: np.ndarray, counts: np.ndarray) -> tuple[tuple[float, int], ...]:
+def suspected_codes(
+    found: np.ndarray, counts: np.ndarray, elsewhere: Collection[float] = ()
+) -> tuple[tuple[float, int], ...]:
     """Values at either end of a column that look as if they stood for a missing one, such as -999.
 
     A value counts when it lies beyond Tukey's fence of the rest and more than an interquartile range away from it, and
@@ -104,6 +109,7 @@ def suspected_codes(found: np.ndarray, counts: np.ndarray) -> tuple[tuple[float,
     Args:
         found: (k,) distinct finite values, ascending.
         counts: (k,) how often each occurs.
+        elsewhere: Usual codes suspected in other columns, for which a single row is enough.
 
     Returns:
         Suspected values with counts, at most three a side.
@@ -121,7 +127,8 @@ def suspected_codes(found: np.ndarray, counts: np.ndarray) -> tuple[tuple[float,
             rest = slice(low + 1, high) if side == 0 else slice(low, high - 1)
             value, count = float(found[low:high][side]), int(counts[low:high][side])
             usual = _usual(value) or abs(value - last) <= _SIDE_BY_SIDE
-            if not _is_code(value, count, found[rest], counts[rest], side, usual=usual):
+            seen = count + (value in elsewhere)
+            if not _is_code(value, seen, found[rest], counts[rest], side, usual=usual):
                 break
             suspects.append((value, count))
             last = value if usual else last
@@ -277,6 +284,7 @@ def look(
     found, columns = copies(features, labels), []
     flags = {fault: np.zeros(n, dtype=bool) for fault in ("missing", "infinite", "code", "out_of_range", "outlier")}
     flags |= {"duplicate": found.repeats, "conflict": found.conflicts}
+    elsewhere = _usual_codes(flat, codes) if features.ndim == 2 else set()
     for index in range(flat.shape[1]):
         values = flat[:, index].astype(np.float64)
         flags["missing"] |= np.isnan(values)
@@ -284,7 +292,7 @@ def look(
         if features.ndim != 2:
             continue
         progress("looking at columns", index, flat.shape[1])
-        seen, far = column(values, codes)
+        seen, far = column(values, codes, elsewhere)
         columns.append(seen)
         flags["code"] |= np.isin(values, [*codes, *(value for value, _ in seen.codes)])
         flags["outlier"] |= far
@@ -292,6 +300,17 @@ def look(
         flags["out_of_range"] |= values < (-np.inf if low is None else low)
         flags["out_of_range"] |= values > (np.inf if high is None else high)
     return Look(split, names, tuple(columns), found, flags, chance_repeats(features, seed))
+
+
+def _usual_codes(table: np.ndarray, codes: Sequence[float]) -> set[float]:
+    """Usual codes suspected in any column of a table (n, d)."""
+    found: set[float] = set()
+    for index in range(table.shape[1]):
+        values = table[:, index].astype(np.float64)
+        kept = values[np.isfinite(values) & ~np.isin(values, codes)]
+        suspects = suspected_codes(*np.unique(kept, return_counts=True))
+        found |= {value for value, _ in suspects if _usual(value)}
+    return found
 
 
 def least_error(clumps: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -336,11 +355,12 @@ def written_missing(values: pd.Series) -> tuple[int, int, bool]:
     return int(values.isna().sum()), coded, 0 < len(texts) - coded < len(there) - coded
 
 
-def same_columns(features: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs of columns (first of its kind, later one) of (n, d) features that are equal in every row."""
-    codes = same_rows(np.ascontiguousarray(features.T))[0] if features.shape[1] else np.empty(0, np.int64)
-    first: dict[int, int] = {}
-    for index, code in enumerate(codes.tolist()):
-        if code in first:
-            yield first[code], index
-        first.setdefault(code, index)
+def same_columns(features: np.ndarray) -> list[tuple[int, int]]:
+    """Columns of (n, d) features that equal an earlier one in every row and vary: (first of its kind, later one).
+
+    >>> same_columns(np.array([[1.0, 2.0, 1.0], [3.0, 4.0, 3.0]]))
+    [(0, 2)]
+    """
+    pairs = repeated(np.ascontiguousarray(features.T))
+    varies = (features != features[0]).any(axis=0)
+    return [(int(i), int(j)) for i, j in zip(pairs.first, pairs.second, strict=True) if varies[i]]

@@ -1,8 +1,8 @@
 """Networks with some of their layers made random, and how alike the explanations stay.
 
 Source: Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim 2018, "Sanity Checks for Saliency Maps" (arXiv 1810.03292),
-model parameter randomization test: layers are randomised from the output downwards (cascading), or one group at a time (independent). Modules
-are never changed: parameters are lent to them for a pass.
+model parameter randomization test: layers are randomised from the output downwards (cascading), or one group at a time
+(independent). Modules are never changed: parameters are lent to them for a pass.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ _TRIALS = {
     "accuracy": (0, 1, 2, 3, 4),
 }
 """Which of the outcomes count for each rate."""
+_HELD = 8_000_000  # resampled counts held at once
 _NAMED = 10  # groups that a sentence names before it says how many more there are
 
 
@@ -221,12 +222,18 @@ def resampled_rates(
     Returns:
         Rates by name.
     """
-    n, there = int(outcomes.sum()), np.flatnonzero(outcomes)
-    drawn = np.zeros((replicates, outcomes.size))
-    drawn[:, there] = rng.multinomial(n, outcomes.ravel()[there] / n, size=replicates)
-    by_group = groups.members.astype(np.float64) @ drawn.reshape(-1, *outcomes.shape)
-    with np.errstate(invalid="ignore"):
-        return {name: by_group[..., _HITS[name]].sum(-1) / by_group[..., _TRIALS[name]].sum(-1) for name in RATES}
+    n, there, members = int(outcomes.sum()), np.flatnonzero(outcomes), groups.members.astype(np.float64)
+    found = {name: np.empty((replicates, len(members))) for name in RATES}
+    step = max(1, _HELD // (outcomes.size + members.shape[0] * len(OUTCOMES)))
+    for start in range(0, replicates, step):
+        drawn = np.zeros((min(step, replicates - start), outcomes.size))
+        drawn[:, there] = rng.multinomial(n, outcomes.ravel()[there] / n, size=len(drawn))
+        by_group = members @ drawn.reshape(-1, *outcomes.shape)
+        with np.errstate(invalid="ignore"):
+            for name, values in found.items():
+                hits, trials = (by_group[..., which[name]].sum(axis=-1) for which in (_HITS, _TRIALS))
+                values[start : start + step] = hits / trials
+    return found
 
 
 def _sums(members: np.ndarray, counts: np.ndarray) -> np.ndarray:

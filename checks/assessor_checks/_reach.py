@@ -70,8 +70,8 @@ def surroundings(
     if bounds is not None:
         low, high = np.full_like(low, bounds[0]), np.full_like(high, bounds[1])
     reach = Reach(np.where(high > low, unit, 0.0), low, high, kept)
-    known = pool[chosen_rows(len(pool), _KNOWN, seed)]
-    known = known[np.isfinite(known.reshape(len(known), -1)).all(axis=1)]
+    complete = np.flatnonzero(np.isfinite(flat).all(axis=1))
+    known = pool[complete[chosen_rows(len(complete), _KNOWN, seed)]]
     remarks = (*_of_the_room(around, scale), *_of_the_values(reach, bounds))
     return Surroundings(reach, known, remarks)
 

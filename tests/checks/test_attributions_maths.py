@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from assessor.contract import NotApplicable, Split, Task
 from assessor.subjects.torch_module import TorchSubject
 from assessor_checks import _attributions as attributions
-from assessor_checks import _captum
+from assessor_checks import _captum, _explained
 from assessor_checks import _coalitions as coalitions
 from assessor_checks._attribution_method import BY_CAPTUM, AttributionParams
 from assessor_checks._gradient_attributions import Net
@@ -177,9 +177,7 @@ def test_shapley_sampling_is_unbiased_and_complete():
 
 def test_opposite_orders_remove_the_error_of_pairwise_products():
     # f = x0 x1: one order and its reverse give each the half of it, exactly.
-    rows = attributions.Rows(
-        np.array([[2.0, 3.0]]), np.zeros(1, np.int64), np.zeros((1, 1, 2)), np.arange(1), np.ones(2)
-    )
+    rows = _explained.Rows(np.array([[2.0, 3.0]]), np.zeros(1, np.int64), np.zeros((1, 1, 2)), np.arange(1), np.ones(2))
     values = coalitions.shapley_sampling(
         lambda x, _: x[:, 0] * x[:, 1], rows, attributions.parts_of((2,), 1), 2, seed=0
     )

@@ -156,10 +156,10 @@ WORLDS = {
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_interval_covers_the_true_error(world):
-    # 60 simulations of 1000 rows in 15 bins; at a coverage of 0.95 under 52 hits come once in 200 suites.
+    # 40 simulations of 1000 rows in 15 bins; at a coverage of 0.95 under 34 hits come once in 300 suites.
     everyone = 0.6 + 0.4 * np.random.default_rng(1).beta(2, 1.5, 100_000)
     hits = zeros = above = 0
-    for seed in range(60):
+    for seed in range(40):
         rng = np.random.default_rng([3, seed])
         p = 0.6 + 0.4 * rng.beta(2, 1.5, 1000)
         events = (rng.random(1000) < WORLDS[world](p)).astype(float)
@@ -174,11 +174,11 @@ def test_interval_covers_the_true_error(world):
         hits += found.low - 1e-9 <= true <= found.high
         zeros += found.low == 0
         above += found.low > 0.03
-    assert hits >= 52
+    assert hits >= 34
     if world == "calibrated":
-        assert zeros >= 55
+        assert zeros >= 36
     if world.startswith("over-confident"):
-        assert above >= 57
+        assert above >= 38
 
 
 def test_p_value_is_uniform_or_more_under_calibration():
@@ -283,6 +283,14 @@ def test_three_classes_get_metrics_and_a_table_by_class():
     assert result.metric("classwise_p_value").value == pytest.approx(1 / 201)
     assert "class against all others" in result.metric("classwise_ece").method
     assert not [metric for metric in run(two_bins()).metrics if metric.name.startswith("classwise")]
+
+
+def test_very_many_classes_are_not_judged_one_by_one():
+    scores = np.full((60, 101), 0.5 / 100)
+    scores[:, 0] = 0.5
+    result = run(stored(np.zeros(60), scores))
+    assert "60 rows of 101 classes are too many to judge class by class." in result.remarks
+    assert len(result.tables) == 2
 
 
 def test_best_temperature_is_the_planted_one_and_the_minimum():

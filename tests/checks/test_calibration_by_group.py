@@ -1,4 +1,4 @@
-"""fairness.calibration_by_group: by hand, planted miscalibration and clean twins, level and coverage, refused inputs."""
+"""fairness.calibration_by_group: by hand, planted miscalibration, clean twins, level, coverage, refused inputs."""
 
 from __future__ import annotations
 

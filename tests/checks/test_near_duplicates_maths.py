@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from assessor_checks import _close_points as core
 from assessor_checks import _near_duplicates as maths
 
 rng_strategy = st.integers(0, 10_000).map(np.random.default_rng)
@@ -91,11 +92,24 @@ def test_small_blocks_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((50, 12)), rng.standard_normal((70, 12))
     whole = maths.near_pairs(a, b, 4.0), maths.nearest(a, b), maths.nearest(a), maths.same_rows(a, b)
-    monkeypatch.setattr(maths, "_HELD", 100)
+    monkeypatch.setattr(maths, "HELD", 100)
+    monkeypatch.setattr(core, "HELD", 100)
+    monkeypatch.setattr(core, "CANDIDATES", 50)
     parts = maths.near_pairs(a, b, 4.0), maths.nearest(a, b), maths.nearest(a), maths.same_rows(a, b)
     for one, other in zip(whole, parts, strict=True):
         for left, right in zip(one, other, strict=True):
             assert np.array_equal(left, right)
+
+
+def test_small_blocks_of_pictures_change_nothing(monkeypatch):
+    x = pictures(20)
+    x[10:] = x[:10] + 0.5 * x.std() * np.random.default_rng(0).standard_normal(x[:10].shape)
+    whole = maths.picture_pairs(x, None, 0.7)
+    assert len(whole.first) >= 10
+    monkeypatch.setattr(maths, "HELD", 3000)
+    parts = maths.picture_pairs(x, None, 0.7)
+    assert listed(parts) == listed(whole)
+    assert parts.distance == pytest.approx(whole.distance, abs=1e-12)
 
 
 def test_more_pairs_than_are_kept_is_told():

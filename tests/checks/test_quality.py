@@ -143,10 +143,11 @@ def test_regression_floor_is_the_variance_within_inputs():
 
 def test_constant_and_nearly_constant_columns():
     x, y = noise(200, 4)
-    x[:, 0], x[1:, 1] = 5, 0
+    x[:, 0], x[1:, 1], x[:, 3] = 5, 0, x[:, 2]
     result = run(subject(x, y, names=("w", "x", "y", "z")))
     assert result.metric("constant_columns").value == 2
     assert "Constant or nearly constant in the train split: w, x." in result.remarks
+    assert "Columns of the train split that equal another in every row: z (y)." in result.remarks
     assert run(subject(x, y), near_constant=1).metric("constant_columns").value == 1
 
 

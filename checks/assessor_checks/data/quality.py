@@ -308,6 +308,8 @@ def _by_attribute(subject: Subject) -> list[Table]:
 
 def _remarks(subject: Subject, look: Look, params: QualityParams) -> list[str]:
     """What a reader of the numbers of one split must know."""
+    from assessor_checks._quality import same_columns
+
     said, names = [], dict(zip(look.names, look.columns, strict=False))
     if not look.columns:
         said.append(f"The inputs of the {look.split} split are no table: their numbers were not looked at one by one.")
@@ -321,6 +323,10 @@ def _remarks(subject: Subject, look: Look, params: QualityParams) -> list[str]:
         said.append(f"{len(coded) - 5} more suspected codes of the {look.split} split are in the table of columns.")
     if idle := [name for name, column in names.items() if _idle(column, params)]:
         said.append(f"Constant or nearly constant in the {look.split} split: {_listed(idle)}.")
+    features = subject.splits[look.split].features
+    if look.columns and features is not None and (same := same_columns(features)):
+        listed = _listed([f"{look.names[j]} ({look.names[i]})" for i, j in same])
+        said.append(f"Columns of the {look.split} split that equal another in every row: {listed}.")
     if few := [name for name, column in names.items() if column.kind == "few whole numbers"]:
         said.append(
             f"Few whole numbers in the {look.split} split: {_listed(few)}. If they are codes of categories, their "

@@ -331,7 +331,7 @@ def _tables(
     tests: list[tuple[str, str, float, float]],
     params: DataBiasParams,
 ) -> tuple[Table, ...]:
-    from assessor_checks._gaps import holm
+    from assessor_checks._data_bias import missing_table, proxy_table
 
     tables = [
         _group_table(subject, split, groups, params),
@@ -353,42 +353,9 @@ def _tables(
         ),
     ]
     if proxies:
-        adjusted = holm([proxy.p_value for proxy in proxies])
-        tables.append(
-            Table(
-                name="proxies",
-                title="Features that depend on a sensitive attribute, strongest first: distance correlations, "
-                f"{params.confidence:.0%} intervals",
-                columns=(
-                    "feature",
-                    "attribute",
-                    "rows",
-                    "with the attribute",
-                    "low",
-                    "high",
-                    "p_value",
-                    "p_holm",
-                    "with the label",
-                ),
-                rows=tuple(
-                    (x.feature, x.attribute, x.n, *x.estimate, x.p_value, q, x.label)
-                    for x, q in zip(proxies, adjusted, strict=True)
-                )[:_SHOWN],
-            )
-        )
+        tables.append(proxy_table(proxies[:_SHOWN], params.confidence))
     if missing:
-        tables.append(
-            Table(
-                name="missing",
-                title="Share of missing values, first minus second group, largest first, simultaneous "
-                f"{params.confidence:.0%} intervals",
-                columns=("feature", "attribute", "first", "second", "difference", "low", "high"),
-                rows=tuple(
-                    (name, groups.attributes[i], groups.names[i], groups.names[j], *more)
-                    for name, i, j, *more in missing.pairs[:_SHOWN]
-                ),
-            )
-        )
+        tables.append(missing_table(missing, groups, params.confidence, most=_SHOWN))
     return tuple(tables)
 
 

@@ -195,8 +195,11 @@ def _used(subject: Subject, features: np.ndarray, params: IndividualConsistencyP
     used = np.array([index for index in range(features.shape[1]) if index not in left_out], dtype=np.int64)
     if not len(used):
         raise NotApplicable("all features are sensitive attributes, so nothing is left by which rows could be alike")
-    held = f", {', '.join(names[index] for index in sorted(left_out))} left out as sensitive" if left_out else ""
-    return used, [f"Rows are alike by {len(used)} features in standard deviations, with equal weights{held}."]
+    names_left_out = ", ".join(names[index] for index in sorted(left_out))
+    return used, [
+        f"Rows are alike by {len(used)} of {features.shape[1]} features, in standard deviations, with equal weights"
+        f"{f'; left out as sensitive: {names_left_out}' if left_out else ''}."
+    ]
 
 
 def _consistency(
@@ -262,36 +265,31 @@ def _steepness(
     if not np.isfinite(scores).all():
         raise NotApplicable(f"the scores are not finite for {int((~np.isfinite(scores)).any(axis=1).sum())} rows")
     ratios, identical = steepest(scores, near)
+    twins = Metric(
+        name="identical_rows_scored_differently",
+        value=identical / len(rows),
+        n=len(rows),
+        better=Better.LOWER,
+        method="share of rows with a nearest row at distance 0, by these features, that is scored otherwise",
+    )
     if not len(ratios):
-        return (), (), ()
+        return (twins,), (), ()
     found = [(share, *_quantile(np.sort(ratios), share, params.confidence)) for share in _QUANTILES]
     unit = "score" if subject.task.is_classification else "units of the target"
-    metrics = [
-        Metric(
-            name="lipschitz_q95",
-            value=found[2][1],
-            low=found[2][2],
-            high=found[2][3],
-            confidence=params.confidence if found[2][2] is not None else None,
-            unit=f"{unit} per standard deviation",
-            n=len(ratios),
-            better=Better.LOWER,
-            method=(
-                "95 % quantile over rows of the largest change of the score to a nearest row divided by the distance; "
-                "limits from order statistics, rows taken as independent"
-            ),
-        )
-    ]
-    if identical:
-        metrics.append(
-            Metric(
-                name="identical_rows_scored_differently",
-                value=identical / len(rows),
-                n=len(rows),
-                better=Better.LOWER,
-                method="share of rows with a nearest row at distance 0, by these features, that is scored otherwise",
-            )
-        )
+    steep = Metric(
+        name="lipschitz_q95",
+        value=found[2][1],
+        low=found[2][2],
+        high=found[2][3],
+        confidence=params.confidence if found[2][2] is not None else None,
+        unit=f"{unit} per standard deviation",
+        n=len(ratios),
+        better=Better.LOWER,
+        method=(
+            "95 % quantile over rows of the largest change of the score to a nearest row divided by the distance; "
+            "limits from order statistics, rows taken as independent"
+        ),
+    )
     table = Table(
         name="steepness",
         title=f"Largest change of the score to a nearest row, per standard deviation: quantiles over rows, "
@@ -305,7 +303,7 @@ def _steepness(
         title="Steepness of the score by share of rows",
         columns={"share": tuple(shares.tolist()), "change": tuple(np.quantile(ratios, shares).tolist())},
     )
-    return tuple(metrics), (table,), (series,)
+    return (steep, twins) if identical else (steep,), (table,), (series,)
 
 
 def _quantile(ordered: np.ndarray, share: float, confidence: float) -> tuple[float, float | None, float | None]:

@@ -312,8 +312,8 @@ def plot(result: Result, axes: Axes) -> None:
         if row["shrunken rate"] is not None:
             axes.plot([float(row["shrunken rate"])], [place], "x", color="0.4")
     axes.plot([], [], "x", color="0.4", label="shrunken")
-    axes.set_yticks(range(len(rows)), [f"{row['subgroup']} (n = {row['n']})" for row in rows])
-    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -1.2), xlabel="rate of the subgroup, with interval", ylabel="subgroup")
+    axes.set_yticks(range(len(rows)), [f"{row['attributes']}: {row['subgroup']} (n = {row['n']})" for row in rows])
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -2.2), xlabel="rate of the subgroup, with interval", ylabel="subgroup")
     axes.legend(loc="upper center", ncols=2, frameon=False)
     if isinstance(axes.figure, Figure):
         axes.figure.set_figheight(max(2.2, 1.0 + 0.25 * len(rows)))

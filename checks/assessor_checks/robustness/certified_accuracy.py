@@ -257,6 +257,8 @@ def _remarks(subject: Subject, found: _Found, params: CertifiedAccuracyParams) -
         "The certificates are for the smoothed model: the majority of the model's answers to noisy copies of a row.",
         f"{n} of {subject.splits['test'].n} test rows. A row needed {mean:.0f} noisy copies on average instead of "
         f"{params.most}; {spent} rows used all of them. {params.selection} further copies chose each row's class.",
+        "Radii below the one asked for were given a quarter of the copies at most, so the curve may truly lie higher "
+        "there.",
         f"Each row's certificate is wrong with a probability of at most {params.alpha:g}. Of all {certified} rows "
         f"certified at some radius, with 95 % confidence at most {wrong} are certified wrongly.",
     ]

@@ -122,6 +122,7 @@ def measure(subject: Subject, params: DecisionAttackParams, seed: int) -> Result
     """
     from assessor_checks._reach import surroundings
 
+    rows = _rows(subject, params, seed)
     around = surroundings(
         subject,
         seed,
@@ -130,7 +131,6 @@ def measure(subject: Subject, params: DecisionAttackParams, seed: int) -> Result
         bounds=params.bounds,
         whole=params.whole == "kept",
     )
-    rows = _rows(subject, params, seed)
     search = _search(subject, params, around)
     found = _attacked(search, rows, params, seed)
     how = (
@@ -169,7 +169,7 @@ def _rows(subject: Subject, params: DecisionAttackParams, seed: int) -> _Rows:
     answers = subject.query(x)
     right = answers == labels
     unsteady = int((subject.query(x) != answers).sum())
-    return _Rows(x[right].reshape(int(right.sum()), -1), labels[right], len(x), int((~whole).sum()), unsteady)
+    return _Rows(x.reshape(len(x), -1)[right], labels[right], len(x), int((~whole).sum()), unsteady)
 
 
 def _search(subject: Subject, params: DecisionAttackParams, around: Surroundings) -> Search:

@@ -143,94 +143,40 @@ def measure(subject: Subject, params: OodDetectionParams, seed: int) -> Result:
 
 
 def _scored(subject: Subject, params: OodDetectionParams, seed: int) -> _Scored:
+    import numpy as np
+
     from assessor_checks import _inputs, _ood
 
-    regular = _complete(_inputs.float_features(subject))
+    regular = _ood.complete(_inputs.float_features(subject))
     rows = regular[_inputs.chosen_rows(len(regular), params.max_samples, seed)]
     if len(rows) < LEAST:
         raise NotApplicable(f"found {len(rows)} complete test rows, wanted at least {LEAST}")
-    reference = _reference(subject, rows.dtype, seed)
+    reference = _ood.training_rows(subject, rows.dtype, seed)
     scores, deep = _ood.scorer(subject, reference, min(params.neighbour, len(reference[0]) if reference else 1))
     remarks = []
     if reference is None:
         remarks.append("There is no train split, so scores by distance to training rows are missing.")
     elif Need.GRADIENTS in subject.offers and not deep:
         remarks.append("The model's last layer gives no features, so distances at its features are missing.")
-    inside = _finite(scores(rows))
+    inside = _ood.finite(scores(rows))
     if lost := len(rows) - _rows_of(inside):
         raise NotApplicable(f"the model's outputs are not finite for {lost} of {len(rows)} test rows")
-    sets, twins = _sets(subject, params, rows, seed)
-    outside = {}
+    given = _ood.given_rows(subject, rows, params.max_samples, seed)
+    if given is not None and len(given) < LEAST:
+        raise NotApplicable(f"found {len(given)} complete rows from outside, wanted at least {LEAST}")
+    rng = np.random.default_rng([seed, 1])
+    made = {str(kind): _ood.made_rows(kind, rows, rng) for kind in dict.fromkeys(params.made)}
+    sets, outside = made if given is None else {GIVEN: given, **made}, {}
     for done, (name, some) in enumerate(sets.items()):
         progress("outside rows scored, sets", done, len(sets))
-        outside[name] = _finite(scores(some))
+        outside[name] = _ood.finite(scores(some))
         if (count := _rows_of(outside[name])) < LEAST:
             raise NotApplicable(
                 f"the model gives finite outputs for {count} of {len(some)} {SETS[name]}, wanted at least {LEAST}"
             )
         if count < len(some):
             remarks.append(f"{len(some) - count} of {len(some)} {SETS[name]} were left out: outputs not finite.")
-    return _Scored(inside, outside, tuple(remarks), twins)
-
-
-def _sets(
-    subject: Subject, params: OodDetectionParams, rows: np.ndarray, seed: int
-) -> tuple[dict[str, np.ndarray], float]:
-    """Outside rows by name of their set, the given ones first; share of the given ones that are regular rows too."""
-    import numpy as np
-
-    from assessor_checks import _inputs, _ood
-
-    sets, twins = {}, 0.0
-    given = subject.splits.get("ood")
-    if given is not None and given.features is not None:
-        if given.features.shape[1:] != rows.shape[1:]:
-            raise NotApplicable(
-                f"rows from outside have the shape {given.features.shape[1:]}, wanted {rows.shape[1:]} as the test rows"
-            )
-        complete = _complete(given.features.astype(rows.dtype))
-        sets[GIVEN] = complete[_inputs.chosen_rows(len(complete), params.max_samples, seed)]
-        if len(sets[GIVEN]) < LEAST:
-            raise NotApplicable(f"found {len(sets[GIVEN])} complete rows from outside, wanted at least {LEAST}")
-        regular = {row.tobytes() for name in ("train", "test") for row in _features(subject, name, rows.dtype)}
-        twins = sum(row.tobytes() in regular for row in sets[GIVEN]) / len(sets[GIVEN])
-    rng = np.random.default_rng([seed, 1])
-    made = {kind: _ood.made_rows(kind, rows, rng) for kind in dict.fromkeys(params.made)}
-    return {**sets, **made}, twins
-
-
-def _features(subject: Subject, name: str, dtype: np.dtype[np.generic]) -> np.ndarray | tuple[()]:
-    split = subject.splits.get(name)
-    return () if split is None or split.features is None else split.features.astype(dtype)
-
-
-def _complete(rows: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    return rows[np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)]
-
-
-def _reference(subject: Subject, dtype: np.dtype[np.generic], seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Complete training rows with labels, no more than distances are measured to."""
-    import numpy as np
-
-    from assessor_checks import _inputs, _ood
-
-    train = subject.splits.get("train")
-    if train is None or train.features is None:
-        return None
-    rows = train.features.astype(dtype)
-    whole = np.flatnonzero(np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
-    chosen = whole[_inputs.chosen_rows(len(whole), _ood.REFERENCE, seed)]
-    return (rows[chosen], train.labels[chosen]) if len(chosen) else None
-
-
-def _finite(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Scores of the rows all of whose scores are finite."""
-    import numpy as np
-
-    fine = np.isfinite(np.stack(list(scores.values()))).all(axis=0)
-    return {name: values[fine] for name, values in scores.items()}
+    return _Scored(inside, outside, tuple(remarks), 0.0 if given is None else _ood.twins(subject, given))
 
 
 def _rows_of(scores: Mapping[str, np.ndarray]) -> int:

@@ -63,8 +63,8 @@ INFO = CheckInfo(
         "go back to a release of known origin; then measure again. Take models and data from sources you can check."
     ),
     source=(
-        "Wang, Yao, Shan, Li, Viswanath, Zheng, Zhao 2019 (Neural Cleanse, IEEE S&P), section IV: reverse engineering of "
-        "triggers, anomaly index; outlier test: prediction interval on log sizes (Grubbs 1950), Bonferroni over the classes; "
+        "Wang, Yao, Shan, Li, Viswanath, Zheng, Zhao 2019 (Neural Cleanse, IEEE S&P), section IV: search for triggers "
+        "and anomaly index; outlier test: prediction interval on log sizes (Grubbs 1950), Bonferroni over the classes; "
         "Clopper-Pearson for shares"
     ),
     requirements=("S-R-IA-ME-02", "S-R-IA-ME-14"),

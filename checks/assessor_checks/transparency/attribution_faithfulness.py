@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._attributions import Model, Parts, Rows
+    from assessor_checks._explained import Model, Parts, Rows
     from assessor_checks._faithfulness import Curves
 
 GAP = 0.1  # of the mean difference in output; attributions that should add up and miss by more are not what they claim

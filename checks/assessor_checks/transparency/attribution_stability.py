@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._attributions import Attributions, Model, Parts, Rows
+    from assessor_checks._attributions import Attributions
+    from assessor_checks._explained import Model, Parts, Rows
     from assessor_checks._inputs import Room
 
 QUANTILES = 101

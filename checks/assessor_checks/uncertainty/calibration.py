@@ -34,6 +34,8 @@ PER_BIN = 20  # rows a bin holds on average at the least
 SUM_TOLERANCE = 1e-3  # as tables of predictions are read
 ENOUGH_TO_FIT = 200  # rows from which a temperature is fitted on one half and tried on the other
 MOST_CELLS = 4_000_000  # probabilities a temperature is fitted on
+MOST_CLASSES = 100  # classes judged one by one
+MOST_JUDGED = 20_000_000  # their probabilities in all
 COLUMNS = ("rows", "mean confidence", "accuracy", "low", "high", "band low", "band high")
 CLASSES = "Calibration of each class's probability, the class against all others; p is of chance alone"
 BINS = (
@@ -216,7 +218,7 @@ def _by_class(
     from assessor_checks._gaps import holm
 
     n, classes = rows.scores.shape
-    if classes == 2:
+    if classes == 2 or _too_many(n, classes):
         return (), ()
     binning = getattr(_calibration, params.binning)
     found = _classwise.classwise(rows.scores, rows.labels, binning, wanted, seed, params.replicates)
@@ -232,6 +234,10 @@ def _by_class(
         _metric("classwise_p_value", found.p_joint, [], n, Better.HIGHER, f"share of {drawn} with at least the "
                 "observed classwise_ece; no interval"),
     ), (Table(name="classes", title=CLASSES, columns=columns, rows=cells),)  # fmt: skip
+
+
+def _too_many(n: int, classes: int) -> bool:
+    return classes > MOST_CLASSES or n * classes > MOST_JUDGED
 
 
 def _scores(rows: _Rows, params: CalibrationParams, seed: int) -> tuple[Metric, ...]:
@@ -295,6 +301,8 @@ def _remarks(subject: Subject, rows: _Rows, params: CalibrationParams, wanted: i
     other = int((subject.predictions("test") != rows.scores.argmax(axis=1)).sum())
     if other and params.kind == "top_label":
         found.append(f"In {other} rows the prediction is not the most probable class, whose probability is judged.")
+    if _too_many(n, classes := rows.scores.shape[1]):
+        found.append(f"{n} rows of {classes} classes are too many to judge class by class.")
     return tuple(found)
 
 
