@@ -260,8 +260,8 @@ class _Measurement:
         if before:
             files = load_files(self.target, folder)
             runs |= self._of(files, subject_record(files, "files", None), before, 0, len(jobs))
-            self._refuse_danger(runs.values())
         if rest:
+            self._refuse_danger(runs.values())
             self.step("loading model and data", len(first), len(jobs))
             subject, kind, model_sha256 = load_subject(self.target, folder, device=self.device)
             runs |= self._of(subject, subject_record(subject, kind, model_sha256), rest, len(first), len(jobs))

@@ -27,7 +27,9 @@ ALIKE = frozenset(
         "Status", "Text", "Version", "XML", "absolute", "brier", "container", "ece", "eps", "f1", "id", "index",
         "kappa", "log loss", "mae", "n", "NC1", "NC4", "nats", "nc1", "nc3", "nc4",
         "nll", "ok", "param", "r2", "recall", "rmse", "roc auc", "status",
-        "test", "text", "train", "{n} g CO2e", "{where} params.{name}: {fault}", "{where} replies.{name}: {fault}",
+        "95 % Clopper-Pearson", "EL2N", "MiB", "deep lift", "eps {eps}; {text}", "inverted cdf", "mirror 101",
+        "p max t", "tf keras", "test", "text", "train", "{n} g CO2e",
+        "{where} params.{name}: {fault}", "{where} replies.{name}: {fault}",
     }
 )  # fmt: skip
 """Texts that may read the same in another language."""
@@ -172,7 +174,11 @@ def texts_of(run: CheckRun) -> Iterator[str]:
         columns = table.columns[:1] if "\\" in table.columns[0] else table.columns
         yield from (
             table.title,
-            *(column.replace("_", " ") for column in columns if not column.endswith(("low", "high"))),
+            *(
+                column.replace("_", " ")
+                for column in columns
+                if not column.endswith(("low", "high")) and not OWN.fullmatch(column)
+            ),
         )
         for row in table.rows:
             for column, cell in zip(table.columns, row, strict=True):

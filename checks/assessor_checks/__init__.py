@@ -34,6 +34,7 @@ from assessor_checks.robustness import (
     flatness_certificate,
     flatness_trace,
     noise_accuracy,
+    ood_detection,
     pgd_accuracy,
     robust_flatness,
 )
@@ -78,6 +79,7 @@ CHECKS: tuple[Check, ...] = (
     corruption_accuracy.CHECK,
     certified_accuracy.CHECK,
     decision_attack.CHECK,
+    ood_detection.CHECK,
     calibration.CHECK,
     conformal_coverage.CHECK,
     selective_risk.CHECK,

@@ -145,7 +145,7 @@ class Gaussians(NamedTuple):
         means = np.stack([features[which == place].mean(axis=0) for place in range(len(present))])
         left = features - means[which]
         shared = left.T @ left / len(features)
-        ridge = _RIDGE * max(float(np.trace(shared)) / len(shared), np.finfo(np.float64).tiny)
+        ridge = _RIDGE * (float(np.trace(shared)) / len(shared) or 1.0)
         return Gaussians(means, np.linalg.inv(shared + ridge * np.eye(len(shared))))
 
     def distance(self, features: np.ndarray) -> np.ndarray:

@@ -220,11 +220,11 @@ DEFECTS: tuple[Defect, ...] = (
         check="privacy.membership_inference",
         name="a tree of many leaves, audit of the procedure",
         unit="2 to this power + 1 leaves",
-        strengths=(0, 4, 6, 8),
+        strengths=(0, 1, 2, 4),
         make=deep_tree,
         target={"metric": "attack_auc", "at_most": 0.6},
         params={"audit": "procedure", **SHADOWS},
-        named=8,
+        named=4,
     ),
     Defect(
         check="privacy.membership_inference",

@@ -136,7 +136,7 @@ def test_another_score_and_the_best_one_is_named():
     result = run(forest(), score="knn_inputs", made=("uniform",))
     assert result.metric("auroc").value > 0.99
     assert "score knn_inputs" in result.metric("auroc").method
-    plain = run(forest(), made=("uniform",))
+    plain = run(forest(), made=("stretched",))
     assert any("Of all scores 'knn_inputs' separates these rows best" in remark for remark in plain.remarks)
 
 
