@@ -27,7 +27,8 @@ ALIKE = frozenset(
         "Status", "Text", "Version", "XML", "absolute", "brier", "container", "ece", "eps", "f1", "id", "index",
         "kappa", "log loss", "mae", "n", "NC1", "NC4", "nats", "nc1", "nc3", "nc4",
         "nll", "ok", "param", "r2", "recall", "rmse", "roc auc", "status",
-        "95 % Clopper-Pearson", "EL2N", "MiB", "deep lift", "eps {eps}; {text}", "inverted cdf", "mirror 101",
+        "95 % Clopper-Pearson", "AUPR", "AUROC",
+        "EL2N", "MiB", "deep lift", "eps {eps}; {text}", "inverted cdf", "mirror 101",
         "p max t", "tf keras", "test", "text", "train", "{n} g CO2e",
         "{where} params.{name}: {fault}", "{where} replies.{name}: {fault}",
     }

@@ -89,6 +89,7 @@ _PICTURES = """
 gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur snow frost fog brightness contrast
 elastic_transform pixelate jpeg_compression
 """
+_OOD = ("AUROC", "AUPR", "FPR at 95 % TPR", "auroc", "aupr")
 _TABLES = "missing unit_thousand unit_inch sign_error outliers rounding swapped_columns stuck_sensor"
 ENUMERATIONS = (
     *(Assurance, Level, ParamType, ProvenanceStatus, QuestionType, ResidualRisk, Role, Status, Verdict),
@@ -122,7 +123,7 @@ WORDS: Mapping[str, Iterable[str]] = {
     ),
     "assessor/yamlfile.py": ("nothing", "a mapping", "a list", " (column {column})"),
     f"{CHECKS}/uncertainty/calibration.py": ("{interval}; {replicates} resamples",),
-    f"{CHECKS}/": [*_OF_CHECKS.split(), "Group", "NC1", "NC4", "EL2N", "MiB", "milliseconds", "{text}; exact"],
+    f"{CHECKS}/": [*_OF_CHECKS.split(), "Group", "NC1", "NC4", "EL2N", "MiB", "milliseconds", "{text}; exact", *_OOD],
     f"{CHECKS}/auditability/provenance.py": ("test data",),
     f"{CHECKS}/data/drift.py": [
         f"{name} {split}"

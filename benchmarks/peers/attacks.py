@@ -116,7 +116,7 @@ def members(quick: bool) -> Mapping[str, tuple[Attack, Attack]]:
     steps, queries = (20, 100) if quick else (100, 1000)
     said: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
     first = Plan(_apgd.climb, steps, clean_start=False)
-    aimed = first._replace(loss="dlr", targets=9)
+    aimed = first._replace(losses=("dlr",), targets=9)
 
     def mine(run: Callable[[Case, torch.Generator], torch.Tensor]) -> Attack:
         return lambda case, seed: run(case, torch.Generator().manual_seed(seed)).float().mean().item()

@@ -28,6 +28,7 @@ STARTS = 8  # rows of another answer that a search begins at
 _QUERIES_A_START = 100  # a budget of fewer has fewer starts
 _APPROACH = 8  # halvings of the way from a start to its row
 _HALVING_SHARE = 0.25  # of the budget, spent on telling starts apart
+_TELLING = 64  # features up to which that share is well spent; of more, single nudges tell less
 _TRIED = 64  # farther known rows, and random points, tried at most where the nearest do not do
 _PROBES = (25, 100)  # answers around a boundary point for one normal, at least and at most; else one a feature
 _PROBE_RADIUS = 0.1  # of the distance to the row: wide enough for trees, where the nearest surroundings are flat
@@ -35,7 +36,8 @@ _STRIDES = 2.0 ** np.arange(2, -6, -1)  # of the distance: steps along the norma
 _RAYS = 3  # successful steps followed back to the boundary, longest first
 _RETURN, _STEP_BACK = 6, 5  # halvings of the way back to the boundary, after a step and before a hop
 _TURN = 60  # nudges of a row in a turn
-_AT_ONCE = 1024  # nudges asked in one call where rows are few
+_AT_ONCE = 1024  # nudges asked in one call where rows are few; of one row
+_LEAST_ABREAST, _ROUNDS = 4, 500  # no more than this many or this part of the budget: they do not learn of each other
 _LIVELY = 0.1  # a kind of turn gets at least about this share of the other's
 _CHANCE = 0.3  # share of nudges that is spread evenly over all kinds, whatever they gained
 _MEMORY = 20  # nudges of a row over which gains are remembered
@@ -162,7 +164,8 @@ class _Chains:
         """Begin, tell the starts apart, then hops and nudges until the budget is spent."""
         count = int(np.clip(self.search.queries // _QUERIES_A_START, 1, STARTS))
         self._begin(count)
-        turn = max(4, int(self.search.queries * _HALVING_SHARE / (count * max(1.0, np.log2(count)))))
+        share = _HALVING_SHARE * min(1.0, _TELLING / len(self.free))
+        turn = int(self.search.queries * share / (count * max(1.0, np.log2(count))))
         while len(self.owner) > len(np.unique(self.owner)):
             self._nudge(turn)
             self._keep_best(int(np.bincount(self.owner).max()) // 2)
@@ -326,7 +329,8 @@ class _Chains:
 
     def _nudge(self, turn: int) -> None:
         """Nudge every chain `turn` times, or as often as its row's budget allows; kinds by what they gained so far."""
-        at_once = int(np.clip(round(_AT_ONCE / max(1, len(self.owner))), 1, 4))
+        most = max(_LEAST_ABREAST, self.search.queries // _ROUNDS)
+        at_once = int(np.clip(round(_AT_ONCE / max(1, len(self.owner))), 1, most))
         for done in range(0, turn, at_once):
             chains = self._affordable(np.repeat(np.arange(len(self.owner)), min(at_once, turn - done)))
             if not len(chains):

@@ -19,7 +19,7 @@ from assessor_checks._intervals import clopper_pearson
 from assessor_checks._pgd import ROWS, Logits, Plan, campaign
 
 FLAT_SHARE = 0.05  # more attacked rows than this standing without a gradient to follow: masked
-BLIND_SHARE = 0.01  # surely more attacked rows than this fooled without gradients only: masked or too weak
+BLIND_SHARE = 0.005  # surely more attacked rows than this fooled without gradients only: masked or too weak
 LOST_SHARE = 0.05  # more rows than this, on balance, fooled by a shorter climb only: misleading gradients
 UNFOOLED_SHARE = 0.1  # more rows than this standing with the whole range allowed: masked
 FEW = 3  # fewer rows than this are chance, whatever their share
@@ -138,12 +138,15 @@ def doubt(signs: Signs) -> str | None:
     if flat:
         found.append(f"the gradient is exactly 0 for {signs.flat} of {signs.rows} rows, which stand")
     if signs.blind and clopper_pearson(signs.blind, signs.rows).low > BLIND_SHARE:
-        found.append(f"a search without gradients fooled {signs.blind} rows that the gradient attack had left standing")
+        found.append(
+            f"a search without gradients fooled {signs.blind} rows that the gradient attack had left standing, so that "
+            "other attacks may fool more"
+        )
     if signs.lost is not None and signs.lost >= FEW and signs.lost > LOST_SHARE * signs.lost_of:
         found.append(f"with more steps the attack fooled {signs.lost} rows fewer")
     if signs.unfooled is not None and signs.unfooled > UNFOOLED_SHARE * signs.rows:
         found.append(f"even with the whole range of the data allowed, {signs.unfooled} of {signs.rows} rows stand")
-    return f"The gradients may be masked, so the attack shows little: {'; '.join(found)}." if found else None
+    return f"The gradients may be masked or the attack too weak: {'; '.join(found)}." if found else None
 
 
 def table(signs: Signs) -> Table:

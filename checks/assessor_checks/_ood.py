@@ -7,6 +7,7 @@ latter and are no score of the model: they show what a simple monitor of the inp
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 REFERENCE = 5000  # training rows that distances are measured to, at most
+_REFERENCE_ENTRIES = 2**26  # values of them, at most
 STRETCH = 3.0  # times as far from the mean are stretched rows
 _RIDGE = 1e-6  # of the mean variance, added to the covariance so that it can be inverted
 _ENTRIES = 2**23  # distances held at once
@@ -85,8 +87,12 @@ def twins(subject: Subject, rows: np.ndarray) -> float:
     for name in ("train", "test"):
         split = subject.splits.get(name)
         if split is not None and split.features is not None:
-            known.update(row.tobytes() for row in split.features.astype(rows.dtype))
-    return sum(row.tobytes() in known for row in rows) / len(rows)
+            known.update(_digest(row.astype(rows.dtype)) for row in split.features)
+    return sum(_digest(row) in known for row in rows) / len(rows)
+
+
+def _digest(row: np.ndarray) -> bytes:
+    return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
 def training_rows(subject: Subject, dtype: np.dtype[np.generic], seed: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -94,10 +100,11 @@ def training_rows(subject: Subject, dtype: np.dtype[np.generic], seed: int) -> t
     train = subject.splits.get("train")
     if train is None or train.features is None:
         return None
-    rows = train.features.astype(dtype)
+    rows = train.features
     whole = np.flatnonzero(np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
-    chosen = whole[chosen_rows(len(whole), REFERENCE, seed)]
-    return (rows[chosen], train.labels[chosen]) if len(chosen) else None
+    most = int(np.clip(_REFERENCE_ENTRIES // max(1, rows[0].size), 1, REFERENCE)) if len(rows) else 0
+    chosen = whole[chosen_rows(len(whole), most, seed)]
+    return (rows[chosen].astype(dtype), train.labels[chosen]) if len(chosen) else None
 
 
 def finite(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

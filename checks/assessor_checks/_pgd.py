@@ -9,6 +9,7 @@ Inputs are (n, ...), labels (n,) int64, all on one device; `logits_of` maps inpu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -292,8 +293,8 @@ class Plan(NamedTuple):
     Attributes:
         climb: `ascend`, or that of another attack.
         steps: Steps a start.
-        restarts: Starts, for each target.
-        loss: What is climbed.
+        restarts: Starts, for each loss and target.
+        losses: What is climbed, one after the other.
         targets: So many of the likeliest wrong classes are headed for, one after the other; 0 heads for any.
         clean_start: Whether the first start is the clean point; the others are uniform in the ball.
         name: Of the attack, for those who wait for it.
@@ -302,7 +303,7 @@ class Plan(NamedTuple):
     climb: Climb
     steps: int
     restarts: int = 1
-    loss: Loss = "ce"
+    losses: tuple[Loss, ...] = ("ce",)
     targets: int = 0
     clean_start: bool = True
     name: str = "PGD"
@@ -337,19 +338,20 @@ def campaign(
     if plan.targets and len(inputs):
         aims = likeliest_wrong(logits_of, inputs, labels, plan.targets).unbind(1)
         found.model_rows += len(inputs)
-    turns = [(start, aim) for start in range(plan.restarts) for aim in aims]
-    for done, (start, aim) in enumerate(turns):
+    turns = list(itertools.product(range(plan.restarts), plan.losses, aims))
+    for done, (start, loss, aim) in enumerate(turns):
         progress(f"{plan.name}, starts", done, len(turns))
         pool = found.standing.nonzero().squeeze(1)
         if not len(pool):
             break
         at_clean = plan.clean_start and start == 0
 
-        def some(rows: torch.Tensor, aim: torch.Tensor | None = aim, at_clean: bool = at_clean) -> torch.Tensor:
+        goal = Goal(labels, aim, loss)
+
+        def some(rows: torch.Tensor, goal: Goal = goal, at_clean: bool = at_clean) -> torch.Tensor:
             near = ball.near(inputs[rows])
             x = near.clean if at_clean else near.random(generator)
-            goal = Goal(labels[rows], None if aim is None else aim[rows], plan.loss)
-            tally = plan.climb(logits_of, x, near, goal, plan.steps)
+            tally = plan.climb(logits_of, x, near, goal.rows(rows), plan.steps)
             found.model_rows += tally.model_rows
             return tally.close()
 

@@ -11,6 +11,8 @@ from assessor_checks._hopskipjump import Reach
 from assessor_checks._inputs import Room, Scale, chosen_rows, float_features, room
 
 _KNOWN = 2000  # rows to begin at, at most
+_ENTRIES = 2**25  # values of them, at most
+_ROWS = 1024  # rows looked at in one go; bounds memory
 
 Unit = Literal["feature_std", "feature_range", "absolute"]
 
@@ -59,21 +61,51 @@ def surroundings(
     around = room(subject, scale=coarse, frozen=frozen, bounds=bounds)
     test = float_features(subject)
     train = subject.splits["train"].features if "train" in subject.splits else None
-    pool = test if train is None else np.concatenate([train.astype(test.dtype), test])
-    flat = pool.reshape(len(pool), -1).astype(np.float64)
-    low, high = np.fmin.reduce(flat), np.fmax.reduce(flat)
-    kept = ((flat == np.rint(flat)) | np.isnan(flat)).all(axis=0) & whole
+    values = [_values(part) for part in (train, test) if part is not None]
+    low, high = (np.stack(ends) for ends in zip(*((one.low, one.high) for one in values), strict=True))
     unit = around.scale.reshape(-1)
     if scale == "feature_range":
-        seen = flat if train is None else flat[: len(train)]
-        unit = np.where(unit > 0, np.fmax.reduce(seen) - np.fmin.reduce(seen), 0.0)
+        unit = np.where(unit > 0, high[0] - low[0], 0.0)
+    low, high = np.fmin.reduce(low), np.fmax.reduce(high)
     if bounds is not None:
         low, high = np.full_like(low, bounds[0]), np.full_like(high, bounds[1])
+    kept = np.logical_and.reduce([one.whole for one in values]) & whole
     reach = Reach(np.where(high > low, unit, 0.0), low, high, kept)
-    complete = np.flatnonzero(np.isfinite(flat).all(axis=1))
-    known = pool[complete[chosen_rows(len(complete), _KNOWN, seed)]]
     remarks = (*_of_the_room(around, scale), *_of_the_values(reach, bounds))
-    return Surroundings(reach, known, remarks)
+    return Surroundings(reach, _known(test, train, values, seed), remarks)
+
+
+class _Values(NamedTuple):
+    """What values a split's features take, (d,) each, and the indices of its complete rows."""
+
+    low: np.ndarray
+    high: np.ndarray
+    whole: np.ndarray
+    complete: np.ndarray
+
+
+def _values(features: np.ndarray) -> _Values:
+    """Least and greatest of each feature, whether all are whole numbers; missing values left out; in blocks."""
+    flat = features.reshape(len(features), -1)
+    whole, complete = np.ones(flat.shape[1], dtype=bool), np.ones(len(flat), dtype=bool)
+    for start in range(0, len(flat), _ROWS):
+        block = flat[start : start + _ROWS].astype(np.float64)
+        whole &= ((block == np.rint(block)) | np.isnan(block)).all(axis=0)
+        complete[start : start + _ROWS] = np.isfinite(block).all(axis=1)
+    low, high = np.fmin.reduce(flat), np.fmax.reduce(flat)
+    return _Values(low.astype(np.float64), high.astype(np.float64), whole, np.flatnonzero(complete))
+
+
+def _known(test: np.ndarray, train: np.ndarray | None, values: list[_Values], seed: int) -> np.ndarray:
+    """Complete rows of both splits in the test split's dtype, as many as fit, chosen by the seed."""
+    first = values[0].complete if train is not None else np.empty(0, dtype=np.int64)
+    last = values[-1].complete
+    most = int(np.clip(_ENTRIES // max(1, test[0].size), 1, _KNOWN))
+    chosen = chosen_rows(len(first) + len(last), most, seed)
+    rows = [test[last[chosen[chosen >= len(first)] - len(first)]]]
+    if train is not None:
+        rows.insert(0, train[first[chosen[chosen < len(first)]]].astype(test.dtype))
+    return np.concatenate(rows)
 
 
 def _of_the_room(around: Room, scale: Unit) -> tuple[str, ...]:

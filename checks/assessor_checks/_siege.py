@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from assessor.contract import Better, Metric, Need, NotApplicable, Series, Subject, Table, in_batches
+from assessor.contract import Better, Metric, Need, NotApplicable, Subject, Table, in_batches
 from assessor_checks._balls import Ball, Box, Norm
-from assessor_checks._inputs import Room, chosen_rows
+from assessor_checks._inputs import Room, Scale, chosen_rows, room
 from assessor_checks._intervals import CONFIDENCE, clopper_pearson
-from assessor_checks._masking import refuse_batch_statistics
-from assessor_checks._pgd import ROWS, Attack
+from assessor_checks._masking import Signs, lost_by_steps, refuse_batch_statistics, still, unsteady
+from assessor_checks._pgd import ROWS, Attack, Logits, Plan, campaign
 
+COMPARED = 200  # rows on which a short and a long climb are compared
 NORMS = {"linf": "L-infinity", "l2": "L2"}
+
+
+class Attacked(Protocol):
+    """Parameters that every check by attacks has."""
+
+    @property
+    def scale(self) -> Scale:
+        """Unit of eps."""
+        ...
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Columns the attacker cannot change."""
+        ...
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Least and greatest valid feature value."""
+        ...
+
+    @property
+    def max_samples(self) -> int:
+        """Rows attacked at most."""
+        ...
 
 
 class Rows(NamedTuple):
@@ -58,9 +83,10 @@ def rows_of(subject: Subject, most: int, seed: int) -> Rows:
     return Rows(everything, chosen, labels, logits.argmax(dim=1) == labels, logits.shape[1])
 
 
-def ball(room: Room, eps: float, norm: Norm, like: torch.Tensor) -> Ball:
-    """The ball of radius eps, in the room's units, within the room's bounds."""
-    ends = (eps * room.scale, room.low, room.high)
+def ball(case: Case, eps: float, norm: Norm) -> Ball:
+    """The ball of radius eps, in the room's units, within its bounds."""
+    like = case.siege.inputs
+    ends = (eps * case.room.scale, case.room.low, case.room.high)
     return Ball(Box(*(torch.from_numpy(np.asarray(end)).to(like.device, like.dtype) for end in ends)), norm)
 
 
@@ -126,6 +152,74 @@ class Siege:
         return len(self.standing)
 
 
+class Case(NamedTuple):
+    """Rows under siege, and how far each feature may be moved.
+
+    Attributes:
+        rows: All rows that count.
+        siege: Of those that the model gets right.
+        room: Units, bounds and features held fixed.
+    """
+
+    rows: Rows
+    siege: Siege
+    room: Room
+
+
+def begun(subject: Subject, params: Attacked, seed: int) -> Case:
+    """The rows and their siege before the first attack.
+
+    Raises:
+        NotApplicable: The inputs cannot be perturbed, or the model gives no finite logits or no gradients.
+    """
+    found = room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
+    rows = rows_of(subject, params.max_samples, seed)
+    return Case(rows, Siege(rows.chosen[rows.right], rows.labels[rows.right]), found)
+
+
+def signs(
+    case: Case,
+    logits_of: Logits,
+    near: Ball,
+    plan: Plan,
+    bounds: tuple[float, float] | None,
+    generator: torch.Generator,
+) -> Signs:
+    """Sanity checks of a siege whose last attack asked for no gradients.
+
+    Args:
+        case: Rows and siege.
+        logits_of: The model.
+        near: The ball of the attacks.
+        plan: The gradient attack, of which the sanity checks use two starts.
+        bounds: Least and greatest valid feature value.
+        generator: Random numbers, on the rows' device.
+
+    Returns:
+        What was seen.
+    """
+    siege, alive = case.siege, case.siege.standing
+    x, y = siege.inputs, siege.labels
+    if not len(y):
+        return Signs(rows=0, standing=0, unsteady=0, broken=0, flat=0, still=0)
+    plan, unfooled = plan._replace(restarts=2, name="sanity checks"), None
+    if not case.room.held:
+        whole = whole_range(case.rows.everything, bounds)
+        unfooled = int(campaign(logits_of, x[alive], y[alive], whole, plan, generator).standing.sum())
+    return Signs(
+        rows=len(y),
+        standing=len(alive),
+        unsteady=int(unsteady(logits_of, x).sum()),
+        broken=int(siege.broken.sum()),
+        flat=int(siege.flat[alive].sum()),
+        still=int(still(logits_of, x[alive], near, generator).sum()),
+        blind=siege.stages[-1].fooled,
+        lost=lost_by_steps(logits_of, x[:COMPARED], y[:COMPARED], near, plan),
+        lost_of=len(y[:COMPARED]),
+        unfooled=unfooled,
+    )
+
+
 def share(name: str, count: int, n: int, better: Better, method: str, *, primary: bool = False) -> Metric:
     """A share of rows with its Clopper-Pearson interval."""
     value, low, high = clopper_pearson(count, n)
@@ -142,8 +236,9 @@ def share(name: str, count: int, n: int, better: Better, method: str, *, primary
     )
 
 
-def shares(n: int, correct: int, standing: int, how: str) -> tuple[Metric, ...]:
+def shares(case: Case, standing: int, how: str) -> tuple[Metric, ...]:
     """Robust accuracy, clean accuracy and, where a row was attacked, the share of attacks that succeeded."""
+    n, correct = len(case.rows.labels), len(case.siege.labels)
     found = [
         share("robust_accuracy", standing, n, Better.HIGHER, how, primary=True),
         share("clean_accuracy", correct, n, Better.HIGHER, "the same rows; 95 % Clopper-Pearson"),
@@ -154,8 +249,9 @@ def shares(n: int, correct: int, standing: int, how: str) -> tuple[Metric, ...]:
     return tuple(found)
 
 
-def by_class(rows: Rows, siege: Siege, classes: Sequence[str]) -> Table:
+def by_class(case: Case, classes: Sequence[str]) -> Table:
     """Clean and robust accuracy of every class that occurs, with the interval of the latter."""
+    rows, siege = case.rows, case.siege
     labels = rows.labels.cpu().numpy()
     right = rows.right.cpu().numpy()
     stands = np.zeros(len(labels), dtype=bool)
@@ -191,17 +287,17 @@ def stage_table(siege: Siege) -> Table:
     )
 
 
-def curve(sizes: Sequence[float], counts: Sequence[int], n: int) -> Series:
-    """Robust accuracy by size of the ball."""
+def shown(counts: Sequence[int], n: int) -> dict[str, tuple[float, ...]]:
+    """Columns of a series: robust accuracy with its interval, from counts of standing rows."""
     columns = zip(*(clopper_pearson(count, n) for count in counts), strict=True)
-    named = dict(zip(("robust_accuracy", "low", "high"), columns, strict=True))
-    return Series(name="curve", title="Robust accuracy by size of the ball", columns={"eps": tuple(sizes), **named})
+    return dict(zip(("robust_accuracy", "low", "high"), columns, strict=True))
 
 
-def unit_remark(rows: Rows, room: Room, bounds: tuple[float, float] | None) -> str:
+def unit_remark(case: Case, bounds: tuple[float, float] | None) -> str:
     """The data's range, beside which eps is to be read, and to what range moved values are kept."""
-    free = torch.from_numpy(np.broadcast_to(room.scale > 0, rows.everything.shape[1:]).copy())
-    moved = rows.everything.flatten(1)[:, free.flatten().to(rows.everything.device)]
+    everything = case.rows.everything
+    free = torch.from_numpy(np.broadcast_to(case.room.scale > 0, everything.shape[1:]).copy())
+    moved = everything.flatten(1)[:, free.flatten().to(everything.device)]
     low, high = float(moved.min()), float(moved.max())
     if bounds is None:
         return (

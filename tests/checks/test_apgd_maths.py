@@ -70,7 +70,7 @@ BALLS = [
 @pytest.mark.parametrize(("norm", "eps", "ends"), BALLS)
 @pytest.mark.parametrize("plan", [
     Plan(_apgd.climb, 60),
-    Plan(_apgd.climb, 60, loss="margin", targets=1, clean_start=False),
+    Plan(_apgd.climb, 60, losses=("margin",), targets=1, clean_start=False),
 ])  # fmt: skip
 def test_linear_model_is_solved_exactly(norm, eps, ends, plan):
     model, where = Linear(), ball(eps, 9, *ends, norm)
@@ -159,7 +159,9 @@ def test_stays_in_the_ball_and_never_beats_a_grid():
         inside = (moved - x[:, None]).norm(dim=2) <= 0.15
         wrong = (net(moved.reshape(-1, 2)).argmax(1).reshape(60, -1) != y[:, None]) & inside
     for loss in ("ce", "dlr", "margin"):
-        found = campaign(net, x, y, ball(0.15, 2, 0, 1, "l2"), Plan(_apgd.climb, 50, 5, loss=loss, targets=2), seeded())
+        found = campaign(
+            net, x, y, ball(0.15, 2, 0, 1, "l2"), Plan(_apgd.climb, 50, 5, losses=(loss,), targets=2), seeded()
+        )
         assert not (~found.standing & ~wrong.any(1)).sum() > 1  # one row may fall between the grid's points
         assert (found.standing & wrong.any(1)).sum() <= 1
 

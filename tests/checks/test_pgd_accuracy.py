@@ -82,7 +82,7 @@ def test_linear_model_is_exact_at_every_size():
     assert (metric.low, metric.high) == clopper_pearson(int((most > 0.4).sum()), 300)[1:]
     assert metric.primary
     assert metric.method == (
-        "upper bound: L-infinity PGD on the CE loss, eps 0.4 (absolute), 10 steps, 5 starts, seed 0; "
+        "upper bound: L-infinity PGD on CE, eps 0.4 (absolute), 10 steps, 3 starts, seed 0; "
         "95 % Clopper-Pearson, sampling of rows only"
     )
     assert result.doubt is None
@@ -230,7 +230,7 @@ class Noisy(torch.nn.Module):
         return (x * kept @ torch.tensor(W))[:, None]
 
 
-MASKED = "The gradients may be masked, so the attack shows little: "
+MASKED = "The gradients may be masked or the attack too weak: "
 
 
 def test_masked_gradients_give_a_doubt():

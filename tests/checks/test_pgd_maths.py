@@ -77,7 +77,7 @@ def test_every_loss_and_targets_solve_three_linear_classes(loss, targets):
     most = torch.where(length > 0, gap / length, torch.inf).amin(1)
     model = lambda v: v @ w.T  # noqa: E731
     for clean_start in (True, False):
-        plan = Plan(_pgd.ascend, 40, 3, loss=loss, targets=targets, clean_start=clean_start)
+        plan = Plan(_pgd.ascend, 40, 3, losses=(loss,), targets=targets, clean_start=clean_start)
         found = campaign(model, x, y, ball(0.2, x), plan, seeded())
         assert not (~found.standing & (most > 0.2)).any()
         missed = (found.standing & (most <= 0.2)).sum()
@@ -188,9 +188,18 @@ def test_faint_gradients_are_followed(norm, loss):
     x, w = torch.randn(50, 4, generator=generator), torch.randn(4, 3, generator=generator)
     y = (x @ w).argmax(1)
     faint = pgd(
-        lambda v: 1e-25 * (v @ w), x, y, ball(0.3, x, norm=norm), steps=10, restarts=1, generator=seeded(), loss=loss
+        lambda v: 1e-25 * (v @ w),
+        x,
+        y,
+        ball(0.3, x, norm=norm),
+        steps=10,
+        restarts=1,
+        generator=seeded(),
+        losses=(loss,),
     )
-    plain = pgd(lambda v: v @ w, x, y, ball(0.3, x, norm=norm), steps=10, restarts=1, generator=seeded(), loss=loss)
+    plain = pgd(
+        lambda v: v @ w, x, y, ball(0.3, x, norm=norm), steps=10, restarts=1, generator=seeded(), losses=(loss,)
+    )
     assert not faint.flat.any()
     assert (faint.standing == plain.standing).float().mean() > 0.9
 

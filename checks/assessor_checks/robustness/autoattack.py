@@ -14,12 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._balls import Ball
-    from assessor_checks._inputs import Room
     from assessor_checks._masking import Signs
-    from assessor_checks._pgd import Attack
-    from assessor_checks._siege import Rows, Siege
+    from assessor_checks._pgd import Attack, Plan
+    from assessor_checks._siege import Case
 
-COMPARED = 200  # rows on which a short and a long climb are compared
 MEMBERS = ("APGD-CE", "APGD-T", "FAB-T", "Square")
 INFO = CheckInfo(
     id="robustness.autoattack",
@@ -78,27 +76,37 @@ class AutoAttackParams(Params):
     max_samples: int = Field(default=1000, ge=1, description="Rows attacked at most, chosen by the seed.")
 
 
-class _Case(NamedTuple):
+class _Attacker(NamedTuple):
     """What all members share."""
 
     subject: Subject
     params: AutoAttackParams
-    rows: Rows
-    siege: Siege
-    room: Room
+    case: Case
     seed: int
 
     @property
     def ball(self) -> Ball:
         from assessor_checks._siege import ball
 
-        return ball(self.room, self.params.eps, self.params.norm, self.siege.inputs)
+        return ball(self.case, self.params.eps, self.params.norm)
+
+    @property
+    def plan(self) -> Plan:
+        """APGD-CE."""
+        from assessor_checks import _apgd, _pgd
+
+        return _pgd.Plan(_apgd.climb, self.params.steps, clean_start=False, name=MEMBERS[0])
+
+    @property
+    def most_rows(self) -> int:
+        """Rows put through the model if none falls."""
+        return most_rows(len(self.case.siege.labels), self.case.rows.classes, self.params)
 
     def generator(self, place: int) -> torch.Generator:
         """Random numbers of a member of its own, so that a run that goes on draws the same."""
         import torch
 
-        return torch.Generator(self.siege.inputs.device).manual_seed(self.seed * len(MEMBERS) + place)
+        return torch.Generator(self.case.siege.inputs.device).manual_seed(self.seed * (len(MEMBERS) + 1) + place)
 
 
 def measure(subject: Subject, params: AutoAttackParams, seed: int) -> Result:
@@ -115,29 +123,25 @@ def measure(subject: Subject, params: AutoAttackParams, seed: int) -> Result:
     Raises:
         NotApplicable: The inputs cannot be perturbed, or the model gives no finite logits or no gradients.
     """
-    from assessor_checks import _inputs, _masking, _siege
+    from assessor_checks import _masking, _siege
 
-    room = _inputs.room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
-    rows = _siege.rows_of(subject, params.max_samples, seed)
-    siege = _siege.Siege(rows.chosen[rows.right], rows.labels[rows.right])
-    case = _Case(subject, params, rows, siege, room, seed)
-    after = _besieged(case)
-    signs = _signs(case)
-    n, correct = len(rows.labels), len(siege.labels)
+    case = _siege.begun(subject, params, seed)
+    attacker = _Attacker(subject, params, case, seed)
+    after, classes = _besieged(attacker), case.rows.classes
+    last = attacker.generator(len(MEMBERS))
+    signs = _siege.signs(case, subject.logits, attacker.ball, attacker.plan, params.bounds, last)
     how = (
         f"upper bound: {_siege.NORMS[params.norm]} AutoAttack, eps {params.eps:g} ({params.scale}), {params.steps} "
-        f"steps, {min(params.targets, rows.classes - 1)} targets, {params.queries} queries, seed {seed}; 95 % "
+        f"steps, {min(params.targets, classes - 1)} targets, {params.queries} queries, seed {seed}; 95 % "
         "Clopper-Pearson, sampling of rows only"
     )
+    shown = _siege.shown([len(case.siege.labels), *after], len(case.rows.labels))
+    columns = {"attack": tuple(range(len(MEMBERS) + 1)), **shown}  # 0 is before the first
     return Result(
-        metrics=_siege.shares(n, correct, after[-1], how),
-        series=(_steps([correct, *after], n),),
-        tables=(
-            _siege.by_class(rows, siege, subject.classes),
-            _siege.stage_table(siege),
-            _masking.table(signs),
-        ),
-        remarks=(*room.remarks, *_remarks(case, signs)),
+        metrics=_siege.shares(case, after[-1], how),
+        series=(Series(name="after", title="Robust accuracy after each attack", columns=columns),),
+        tables=(_siege.by_class(case, subject.classes), _siege.stage_table(case.siege), _masking.table(signs)),
+        remarks=(*case.room.remarks, *_remarks(attacker, signs)),
         doubt=_masking.doubt(signs),
     )
 
@@ -159,43 +163,40 @@ def most_rows(n: int, classes: int, params: AutoAttackParams) -> int:
     return n * (climb + 1 + targets * climb + 1 + targets * fab + 1 + params.queries)
 
 
-def _besieged(case: _Case) -> list[int]:
+def _besieged(attacker: _Attacker) -> list[int]:
     """Rows standing after each member; what a member found is kept for a run that goes on."""
-    params, siege = case.params, case.siege
-    most, after = most_rows(len(siege.labels), case.rows.classes, params), []
-    for place, (name, member) in enumerate(_members(case).items()):
-        progress(f"AutoAttack, at most {most} rows through the model: attacks", place, len(MEMBERS))
-        key = [name, params.model_dump(mode="json"), case.seed]
+    after = []
+    for place, (name, member) in enumerate(_members(attacker).items()):
+        progress(f"AutoAttack, at most {attacker.most_rows} rows through the model: attacks", place, len(MEMBERS))
+        key = [name, attacker.params.model_dump(mode="json"), attacker.seed]
 
         def found(
             x: torch.Tensor, y: torch.Tensor, key: Any = key, place: int = place, member: _Member = member
         ) -> Attack:
-            return _restored(kept(key, lambda: _plain(member(x, y, case.generator(place)))), x)
+            return _restored(kept(key, lambda: _plain(member(x, y, attacker.generator(place)))), x)
 
-        after.append(siege.attack(name, found))
+        after.append(attacker.case.siege.attack(name, found))
     return after
 
 
 _Member = Callable[["torch.Tensor", "torch.Tensor", "torch.Generator"], "Attack"]
 
 
-def _members(case: _Case) -> Mapping[str, _Member]:
+def _members(attacker: _Attacker) -> Mapping[str, _Member]:
     """The four attacks by name; with two classes APGD-T climbs the margin, for the DLR loss needs a third logit."""
-    from assessor_checks import _apgd, _fab, _square
-    from assessor_checks._pgd import Loss, Plan, campaign
+    from assessor_checks import _fab, _square
+    from assessor_checks._pgd import Loss, campaign
 
-    logits_of, params, ball = case.subject.logits, case.params, case.ball
-    loss: Loss = "dlr" if case.rows.classes > 2 else "margin"
-    first = Plan(_apgd.climb, params.steps, clean_start=False, name="APGD-CE")
-    aimed = first._replace(loss=loss, targets=params.targets, name="APGD-T")
-    return {
-        "APGD-CE": lambda x, y, generator: campaign(logits_of, x, y, ball, first, generator),
-        "APGD-T": lambda x, y, generator: campaign(logits_of, x, y, ball, aimed, generator),
-        "FAB-T": lambda x, y, _: _fab.fab(logits_of, x, y, ball, steps=params.steps, targets=params.targets)[0],
-        "Square": lambda x, y, generator: _square.square(
-            logits_of, x, y, ball, queries=params.queries, generator=generator
-        ),
-    }
+    logits_of, params, ball, first = attacker.subject.logits, attacker.params, attacker.ball, attacker.plan
+    loss: Loss = "dlr" if attacker.case.rows.classes > 2 else "margin"
+    aimed = first._replace(losses=(loss,), targets=params.targets, name=MEMBERS[1])
+    found: tuple[_Member, ...] = (
+        lambda x, y, generator: campaign(logits_of, x, y, ball, first, generator),
+        lambda x, y, generator: campaign(logits_of, x, y, ball, aimed, generator),
+        lambda x, y, _: _fab.fab(logits_of, x, y, ball, steps=params.steps, targets=params.targets)[0],
+        lambda x, y, generator: _square.square(logits_of, x, y, ball, queries=params.queries, generator=generator),
+    )
+    return dict(zip(MEMBERS, found, strict=True))
 
 
 def _plain(found: Attack) -> Any:
@@ -215,57 +216,23 @@ def _restored(plain: Any, inputs: torch.Tensor) -> Attack:
     return found
 
 
-def _signs(case: _Case) -> Signs:
-    from assessor_checks import _apgd, _masking, _pgd, _siege
-
-    siege, params, logits_of = case.siege, case.params, case.subject.logits
-    if not len(siege.labels):
-        return _masking.Signs(rows=0, standing=0, unsteady=0, broken=0, flat=0, still=0)
-    x, y, alive, generator = siege.inputs, siege.labels, siege.standing, case.generator(len(MEMBERS) - 1)
-    plan, unfooled = _pgd.Plan(_apgd.climb, params.steps, 2, clean_start=False, name="sanity checks"), None
-    if not case.room.held:
-        whole = _siege.whole_range(case.rows.everything, params.bounds)
-        unfooled = int(_pgd.campaign(logits_of, x[alive], y[alive], whole, plan, generator).standing.sum())
-    return _masking.Signs(
-        rows=len(y),
-        standing=len(alive),
-        unsteady=int(_masking.unsteady(logits_of, x).sum()),
-        broken=int(siege.broken.sum()),
-        flat=int(siege.flat[alive].sum()),
-        still=int(_masking.still(logits_of, x[alive], case.ball, generator).sum()),
-        blind=siege.stages[-1].fooled,
-        lost=_masking.lost_by_steps(logits_of, x[:COMPARED], y[:COMPARED], case.ball, plan),
-        lost_of=len(y[:COMPARED]),
-        unfooled=unfooled,
-    )
-
-
-def _steps(counts: list[int], n: int) -> Series:
-    """Robust accuracy after each attack; 0 is before the first."""
-    from assessor_checks._intervals import clopper_pearson
-
-    columns = zip(*(clopper_pearson(count, n) for count in counts), strict=True)
-    named = dict(zip(("robust_accuracy", "low", "high"), columns, strict=True))
-    return Series(name="after", title="Robust accuracy after each attack", columns={"attack": (0, 1, 2, 3, 4), **named})
-
-
-def _remarks(case: _Case, signs: Signs) -> tuple[str, ...]:
+def _remarks(attacker: _Attacker, signs: Signs) -> tuple[str, ...]:
     from assessor_checks import _siege
 
-    rows, params = case.rows, case.params
+    case, classes = attacker.case, attacker.case.rows.classes
     passed = sum(stage.model_rows for stage in case.siege.stages)
+    n, available = len(case.rows.labels), len(case.rows.everything)
     remarks = [
-        f"{len(rows.labels)} of {len(rows.everything)} test rows; the attacks put {passed} rows through the model, of "
-        f"{most_rows(len(case.siege.labels), rows.classes, params)} if no row had fallen. Each attack was tried on the "
-        "rows that the ones before it had left standing.",
-        _siege.unit_remark(rows, case.room, params.bounds),
+        f"{n} of {available} test rows; the attacks put {passed} rows through the model, of {attacker.most_rows} if "
+        "no row had fallen. Each attack was tried on the rows that the ones before it had left standing.",
+        _siege.unit_remark(case, attacker.params.bounds),
     ]
-    if rows.classes == 2:
+    if classes == 2:
         remarks.append(
             "With two classes the DLR loss of APGD-T is not defined; it climbed the difference of the two logits "
             "instead, from another start than APGD-CE."
         )
-    if rows.classes == 3:
+    if classes == 3:
         remarks.append("With three classes the DLR loss of APGD-T has no fourth logit; the third took its place.")
     if not signs.rows:
         remarks.append("No row is classified rightly before the attack, so there is nothing to attack.")

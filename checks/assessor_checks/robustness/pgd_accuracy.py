@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from assessor.contract import Check, CheckInfo, Need, Params, Result, Subject, Task
+from assessor.contract import Check, CheckInfo, Need, Params, Result, Series, Subject, Task
 
 if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
-    from assessor_checks._inputs import Room
+    from assessor_checks._balls import Ball
     from assessor_checks._masking import Signs
-    from assessor_checks._pgd import Plan
-    from assessor_checks._siege import Rows, Siege
+    from assessor_checks._pgd import Loss, Plan
+    from assessor_checks._siege import Case
 
-QUERIES = 100  # of the search without gradients, as a sanity check
-COMPARED = 200  # rows on which a short and a long climb are compared
+QUERIES = 300  # of the search without gradients, as a sanity check
 INFO = CheckInfo(
     id="robustness.pgd_accuracy",
     version="2",
@@ -71,16 +70,22 @@ class PgdParams(Params):
     method: Literal["pgd", "apgd"] = Field(
         default="pgd", description="Steps of 2.5 eps / steps, or steps that halve themselves, with momentum."
     )
-    loss: Literal["ce", "dlr"] = Field(
-        default="ce", description="What is climbed: cross-entropy, or difference of logits ratio (three classes on)."
+    loss: Literal["both", "ce", "dlr"] = Field(
+        default="both",
+        description="What is climbed: cross-entropy, difference of logits ratio (from three classes on), or first one "
+        "and then the other; with two classes both is ce, for there they are the same.",
     )
     targets: int = Field(
         default=0, ge=0, le=1000, description="Likeliest wrong classes headed for in turn, each start; 0: any class."
     )
     steps: int = Field(default=40, ge=1, le=10_000, description="Gradient steps a start.")
-    restarts: int = Field(default=5, ge=1, le=1000, description="Starts: the clean point, then random ones.")
+    restarts: int = Field(
+        default=3, ge=1, le=1000, description="Starts for each loss and target: the clean point, then random ones."
+    )
     curve: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
-        default=(0.25, 0.5, 0.75), max_length=100, description="More sizes of the ball, in eps; one start each."
+        default=(0.25, 0.5, 0.75),
+        max_length=100,
+        description="More sizes of the ball, in eps; from the clean point only.",
     )
     bounds: tuple[float, float] | None = Field(default=None, description="Least and greatest valid feature value.")
     frozen: tuple[str, ...] = Field(default=(), description="Columns the attacker cannot change: names or '#3'.")
@@ -103,23 +108,23 @@ def measure(subject: Subject, params: PgdParams, seed: int) -> Result:
     """
     import torch
 
-    from assessor_checks import _inputs, _masking, _siege
+    from assessor_checks import _masking, _siege
 
-    room = _inputs.room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
-    rows = _siege.rows_of(subject, params.max_samples, seed)
-    siege = _siege.Siege(rows.chosen[rows.right], rows.labels[rows.right])
-    generator = torch.Generator(rows.chosen.device).manual_seed(seed)
-    how, n, correct = _how(params, seed, rows.classes), len(rows.labels), len(siege.labels)
-    standing = _besieged(subject, params, siege, room, generator)
-    tables = [_siege.by_class(rows, siege, subject.classes)]
-    metrics = _siege.shares(n, correct, standing[1.0], how)
-    signs = _signs(subject, params, rows, siege, room, generator)
-    standing |= _curve(subject, params, siege, room, generator, [size for size in params.curve if size > 1])
+    case = _siege.begun(subject, params, seed)
+    generator = torch.Generator(case.siege.inputs.device).manual_seed(seed)
+    attacker = _Attacker(subject, params, case, generator)
+    n, correct = len(case.rows.labels), len(case.siege.labels)
+    standing = attacker.up_to_eps()
+    metrics = _siege.shares(case, standing[1.0], _how(params, seed, case.rows.classes))
+    classes, signs = _siege.by_class(case, subject.classes), attacker.signs()
+    standing |= attacker.from_clean(size for size in params.curve if size > 1)
+    sizes = tuple(params.eps * size for size in (0.0, *standing))
+    columns = {"eps": sizes, **_siege.shown([correct, *standing.values()], n)}
     return Result(
         metrics=metrics,
-        series=(_siege.curve([params.eps * size for size in (0.0, *standing)], [correct, *standing.values()], n),),
-        tables=(*tables, _siege.stage_table(siege), _masking.table(signs)),
-        remarks=(*room.remarks, *_remarks(params, rows, siege, room, signs)),
+        series=(Series(name="curve", title="Robust accuracy by size of the ball", columns=columns),),
+        tables=(classes, _siege.stage_table(case.siege), _masking.table(signs)),
+        remarks=(*case.room.remarks, *_remarks(params, case, signs)),
         doubt=_masking.doubt(signs),
     )
 
@@ -127,106 +132,95 @@ def measure(subject: Subject, params: PgdParams, seed: int) -> Result:
 def _how(params: PgdParams, seed: int, classes: int) -> str:
     from assessor_checks._siege import NORMS
 
-    norm, method, loss = NORMS[params.norm], params.method.upper(), params.loss.upper()
+    norm, method = NORMS[params.norm], params.method.upper()
+    losses = " + ".join(loss.upper() for loss in _losses(params, classes))
     if params.targets:
         return (
-            f"upper bound: {norm} {method} on the {loss} loss, eps {params.eps:g} ({params.scale}), {params.steps} "
-            f"steps, {params.restarts} starts towards each of {min(params.targets, classes - 1)} wrong classes, "
-            f"seed {seed}; 95 % Clopper-Pearson, sampling of rows only"
+            f"upper bound: {norm} {method} on {losses}, eps {params.eps:g} ({params.scale}), {params.steps} steps, "
+            f"{params.restarts} starts towards each of {min(params.targets, classes - 1)} wrong classes, seed {seed}; "
+            "95 % Clopper-Pearson, sampling of rows only"
         )
     return (
-        f"upper bound: {norm} {method} on the {loss} loss, eps {params.eps:g} ({params.scale}), {params.steps} steps, "
+        f"upper bound: {norm} {method} on {losses}, eps {params.eps:g} ({params.scale}), {params.steps} steps, "
         f"{params.restarts} starts, seed {seed}; 95 % Clopper-Pearson, sampling of rows only"
     )
 
 
-def _plan(params: PgdParams, restarts: int) -> Plan:
-    """The attack as asked for."""
-    from assessor_checks import _apgd, _pgd
-
-    return _pgd.Plan(
-        climb=_pgd.ascend if params.method == "pgd" else _apgd.climb,
-        steps=params.steps,
-        restarts=restarts,
-        loss=params.loss,
-        targets=params.targets,
-        name=params.method.upper(),
-    )
+def _losses(params: PgdParams, classes: int) -> tuple[Loss, ...]:
+    if params.loss == "both":
+        return ("ce", "dlr") if classes > 2 else ("ce",)
+    return (params.loss,)
 
 
-def _besieged(
-    subject: Subject, params: PgdParams, siege: Siege, room: Room, generator: torch.Generator
-) -> dict[float, int]:
-    """Rows standing by size of the ball, growing up to eps, where a search without gradients comes last."""
-    from assessor_checks._pgd import campaign
-    from assessor_checks._siege import ball
-    from assessor_checks._square import square
+class _Attacker(NamedTuple):
+    """Puts a siege's rows to the attack that was asked for."""
 
-    found = _curve(subject, params, siege, room, generator, [size for size in params.curve if size < 1])
-    largest = ball(room, params.eps, params.norm, siege.inputs)
-    attack = partial(campaign, subject.logits, ball=largest, plan=_plan(params, params.restarts), generator=generator)
-    siege.attack(f"{params.method.upper()}, eps {params.eps:g}", attack)
-    search = partial(square, subject.logits, ball=largest, queries=QUERIES, generator=generator)
-    found[1.0] = siege.attack(f"search without gradients, eps {params.eps:g}", search)
-    return found
+    subject: Subject
+    params: PgdParams
+    case: Case
+    generator: torch.Generator
 
+    def plan(self, restarts: int) -> Plan:
+        from assessor_checks import _apgd, _pgd
 
-def _curve(
-    subject: Subject, params: PgdParams, siege: Siege, room: Room, generator: torch.Generator, sizes: Sequence[float]
-) -> dict[float, int]:
-    """Rows standing by size of the ball, in eps, one start each."""
-    from assessor_checks._pgd import campaign
-    from assessor_checks._siege import ball
+        return _pgd.Plan(
+            climb=_pgd.ascend if self.params.method == "pgd" else _apgd.climb,
+            steps=self.params.steps,
+            restarts=restarts,
+            losses=_losses(self.params, self.case.rows.classes),
+            targets=self.params.targets,
+            name=self.params.method.upper(),
+        )
 
-    found = {}
-    for size in sorted(set(sizes)):
-        near = ball(room, params.eps * size, params.norm, siege.inputs)
-        attack = partial(campaign, subject.logits, ball=near, plan=_plan(params, 1), generator=generator)
-        found[size] = siege.attack(f"{params.method.upper()}, eps {params.eps * size:g}", attack)
-    return found
+    def ball(self, size: float) -> Ball:
+        from assessor_checks._siege import ball
 
+        return ball(self.case, self.params.eps * size, self.params.norm)
 
-def _signs(
-    subject: Subject, params: PgdParams, rows: Rows, siege: Siege, room: Room, generator: torch.Generator
-) -> Signs:
-    from assessor_checks import _masking, _pgd, _siege
+    def attack(self, size: float, restarts: int) -> int:
+        """Rows standing after the gradient attack in the ball of this size, in eps."""
+        from assessor_checks._pgd import campaign
 
-    if not len(siege.labels):
-        return _masking.Signs(rows=0, standing=0, unsteady=0, broken=0, flat=0, still=0)
-    near, alive, last = _siege.ball(room, params.eps, params.norm, siege.inputs), siege.standing, siege.stages[-1]
-    x, y, plan = siege.inputs, siege.labels, _plan(params, 2)
-    unfooled = None
-    if not room.held:
-        whole = _siege.whole_range(rows.everything, params.bounds)
-        unfooled = int(_pgd.campaign(subject.logits, x[alive], y[alive], whole, plan, generator).standing.sum())
-    return _masking.Signs(
-        rows=len(y),
-        standing=len(alive),
-        unsteady=int(_masking.unsteady(subject.logits, x).sum()),
-        broken=int(siege.broken.sum()),
-        flat=int(siege.flat[alive].sum()),
-        still=int(_masking.still(subject.logits, x[alive], near, generator).sum()),
-        blind=last.fooled,
-        lost=_masking.lost_by_steps(subject.logits, x[:COMPARED], y[:COMPARED], near, plan),
-        lost_of=len(y[:COMPARED]),
-        unfooled=unfooled,
-    )
+        logits_of, near, plan = self.subject.logits, self.ball(size), self.plan(restarts)
+        method = partial(campaign, logits_of, ball=near, plan=plan, generator=self.generator)
+        return self.case.siege.attack(f"{plan.name}, eps {self.params.eps * size:g}", method)
+
+    def from_clean(self, sizes: Iterable[float]) -> dict[float, int]:
+        """Rows standing by size, from the clean points only."""
+        return {size: self.attack(size, 1) for size in sorted(set(sizes))}
+
+    def up_to_eps(self) -> dict[float, int]:
+        """Rows standing by size of the ball, up to eps, where a search without gradients comes last."""
+        from assessor_checks._square import square
+
+        found = self.from_clean(size for size in self.params.curve if size < 1)
+        self.attack(1.0, self.params.restarts)
+        search = partial(square, self.subject.logits, ball=self.ball(1.0), queries=QUERIES, generator=self.generator)
+        found[1.0] = self.case.siege.attack(f"search without gradients, eps {self.params.eps:g}", search)
+        return found
+
+    def signs(self) -> Signs:
+        from assessor_checks._siege import signs
+
+        plan, bounds = self.plan(2), self.params.bounds
+        return signs(self.case, self.subject.logits, self.ball(1.0), plan, bounds, self.generator)
 
 
-def _remarks(params: PgdParams, rows: Rows, siege: Siege, room: Room, signs: Signs) -> tuple[str, ...]:
+def _remarks(params: PgdParams, case: Case, signs: Signs) -> tuple[str, ...]:
     from assessor_checks import _siege
 
-    passed = sum(stage.model_rows for stage in siege.stages)
+    passed = sum(stage.model_rows for stage in case.siege.stages)
+    n, available = len(case.rows.labels), len(case.rows.everything)
     remarks = [
-        f"{len(rows.labels)} of {len(rows.everything)} test rows; the attacks put {passed} rows through the model. "
-        "Balls other than that of eps had one start each; a row fooled in a smaller ball counts in every larger one.",
-        _siege.unit_remark(rows, room, params.bounds),
+        f"{n} of {available} test rows; the attacks put {passed} rows through the model. Balls other than that of eps "
+        "were attacked from the clean points only; a row fooled in a smaller ball counts in every larger one.",
+        _siege.unit_remark(case, params.bounds),
     ]
     if not signs.rows:
         remarks.append("No row is classified rightly before the attack, so there is nothing to attack.")
     if signs.blind:
         remarks.append(f"{signs.blind} rows were fooled by the search without gradients only; they count as fooled.")
-    if room.held:
+    if case.room.held:
         remarks.append("Not tried, since features are held fixed: an attack with the whole range of the data allowed.")
     elif signs.unfooled is not None:
         remarks.append(
