@@ -192,7 +192,7 @@ def _head(found: Sequence[Found], made: str, results: str) -> str:
 Written by `studies/detection/run.py`; do not edit. {made}
 
 A defect of known strength is planted into a system that is otherwise fine, and the check is asked for its verdict
-against a target, just as `assessor check run` asks it. An **alarm** is the verdict fail: the whole interval lies outside the
+against a target, as `assessor check run` asks it. An **alarm** is the verdict fail: the whole interval lies outside the
 target. A **false alarm** is one on the clean twin, the same system without the defect. **Power** is the share of
 systems with the defect in which there is an alarm. Inconclusive is neither pass nor alarm, and neither is a refusal;
 the column "no verdict" counts both. Systems differ by seed. Brackets hold 95 % Clopper-Pearson intervals: how far the
