@@ -102,17 +102,18 @@ def climb(logits_of: Logits, x: torch.Tensor, near: Neighbourhood, goal: Goal, s
         What was found.
     """
     tally, due = Tally(x), checkpoints(steps)
-    logits, gradient = look(logits_of, x, goal)
+    logits, value, gradient = look(logits_of, x, goal)
     tally.note(logits, goal.labels, gradient)
     tally.note_flat(gradient, near.ball)
-    at, last = _begun(x, gradient, goal.value(logits)), 0
+    at, last = _begun(x, gradient, value), 0
     for step in range(steps):
         aimed = near.inside(near.stepped(at.x, at.gradient, at.size))
         if step:
-            aimed = near.inside(torch.lerp(2 * at.x - at.before, aimed, MOMENTUM))
-        logits, gradient = look(logits_of, aimed, goal)
+            aimed = aimed.mul_(MOMENTUM).add_(at.x, alpha=2 - 2 * MOMENTUM).sub_(at.before, alpha=1 - MOMENTUM)
+            aimed = near.inside(aimed)
+        logits, value, gradient = look(logits_of, aimed, goal)
         tally.note(logits, goal.labels, gradient)
-        at = at.moved(aimed, gradient, goal.value(logits))
+        at = at.moved(aimed, gradient, value)
         if step + 1 in due:
             at, last = at.checked(step + 1 - last), step + 1
         if step % COMPACT_EVERY == 0 and (keep := tally.survivors()) is not None:

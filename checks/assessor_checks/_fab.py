@@ -175,10 +175,10 @@ def _approach(logits_of: Logits, work: _Work, steps: int) -> tuple[Tally, torch.
 def _stepped(logits_of: Logits, work: _Work, tally: Tally) -> _Work:
     """One step: towards the linearised boundary from here and from the clean row, a little beyond, and judged."""
     space, offset = work.space, work.offset
-    logits, gradient = look(logits_of, space.point(offset), work.goal)
+    logits, value, gradient = look(logits_of, space.point(offset), work.goal)
     tally.note(logits, work.goal.labels, gradient, within=space.length(offset) <= 1)
     normal = (gradient * space.ball.box.radius).flatten(1).nan_to_num(0.0, 0.0, 0.0)
-    short = -_wide(work.goal.value(logits))
+    short = -_wide(value)
     here = onto_plane(offset, normal, short, space)
     home = onto_plane(torch.zeros_like(offset), normal, short + (normal * offset).sum(1, keepdim=True), space)
     lengths = space.length(here), space.length(home)

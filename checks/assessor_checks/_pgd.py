@@ -10,6 +10,7 @@ Inputs are (n, ...), labels (n,) int64, all on one device; `logits_of` maps inpu
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -65,29 +66,23 @@ class Goal(NamedTuple):
         """That of some rows."""
         return Goal(self.labels[keep], None if self.targets is None else self.targets[keep], self.loss)
 
-    def value(self, logits: torch.Tensor) -> torch.Tensor:
-        """(n,) how far up a row is."""
-        if self.loss == "dlr":
-            return dlr(logits, self.labels, self.targets)
-        if self.loss == "margin":
-            return (logits.gather(1, self._aimed(logits)) - logits.gather(1, self.labels[:, None])).squeeze(1)
-        return objective(logits, self.labels) if self.targets is None else -objective(logits, self.targets)
+    def climbed(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n,) how far up a row is, and (n, C) the gradient of that in the logits but for a positive factor a row.
 
-    def slope(self, logits: torch.Tensor) -> torch.Tensor:
-        """(n, C) gradient of the value in the logits, but for a positive factor a row; "margin": the very gradient."""
-        if self.loss == "margin":
-            there = torch.zeros_like(logits).scatter_(1, self._aimed(logits), 1.0)
-            return there.scatter_(1, self.labels[:, None], -1.0)
+        For "margin" it is the very gradient. Written out because autograd takes longer than a small network.
+        """
+        true = self.labels[:, None]
         if self.loss == "dlr":
-            with torch.enable_grad():
-                leaf = logits.detach().requires_grad_(True)
-                return torch.autograd.grad(self.value(leaf).sum(), leaf)[0]
-        return _odds_slope(logits, self.labels) if self.targets is None else -_odds_slope(logits, self.targets)
-
-    def _aimed(self, logits: torch.Tensor) -> torch.Tensor:
-        if self.targets is not None:
-            return self.targets[:, None]
-        return logits.scatter(1, self.labels[:, None], -torch.inf).argmax(dim=1, keepdim=True)
+            return _dlr_climbed(logits, true, None if self.targets is None else self.targets[:, None])
+        if self.loss == "margin":
+            others = logits.scatter(1, true, -torch.inf)
+            aim = others.argmax(dim=1, keepdim=True) if self.targets is None else self.targets[:, None]
+            slope = torch.zeros_like(logits).scatter_(1, aim, 1.0).scatter_(1, true, -1.0)
+            return (logits.gather(1, aim) - logits.gather(1, true)).squeeze(1), slope
+        if self.targets is None:
+            return _odds_climbed(logits, true)
+        value, slope = _odds_climbed(logits, self.targets[:, None])
+        return value.neg_(), slope.neg_()
 
 
 def objective(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -103,17 +98,19 @@ def objective(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return logits.scatter(1, true, -torch.inf).logsumexp(dim=1) - logits.gather(1, true).squeeze(1)
 
 
-def _odds_slope(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """(n, C) gradient of `objective` in the logits, but for a positive factor a row.
-
-    Written out because autograd's logsumexp takes longer than a small network. The factor is large, so that squares of
-    faint gradients do not underflow: the sum of exp(z_i - max z) over the other classes times the fourth root of the
-    greatest number.
-    """
-    true = labels[:, None]
+def _odds_climbed(logits: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`objective` and its gradient times the sum of exp(z_i - max z) over the other classes, and `_strong`."""
     others = logits.scatter(1, true, -torch.inf)
-    weights = others.sub_(others.amax(dim=1, keepdim=True)).exp_()
-    return weights.scatter_(1, true, -weights.sum(dim=1, keepdim=True)).mul_(torch.finfo(logits.dtype).max ** 0.25)
+    top = others.amax(dim=1, keepdim=True)
+    weights = others.sub_(top).exp_()
+    total = weights.sum(dim=1, keepdim=True)
+    slope = weights.scatter_(1, true, -total).mul_(_strong(logits))
+    return top.add_(total.log_()).sub_(logits.gather(1, true)).squeeze(1), slope
+
+
+def _strong(logits: torch.Tensor) -> float:
+    """A factor for slopes with which squares of faint gradients do not underflow."""
+    return math.sqrt(math.sqrt(torch.finfo(logits.dtype).max))
 
 
 def dlr(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
@@ -137,15 +134,23 @@ def dlr(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None
     >>> dlr(torch.tensor([[4.0, 3.0, 2.0]]), torch.tensor([0])).item()
     -0.5
     """
+    return _dlr_climbed(logits, labels[:, None], None if targets is None else targets[:, None])[0]
+
+
+def _dlr_climbed(
+    logits: torch.Tensor, true: torch.Tensor, aim: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`dlr` and its gradient times the ratio's denominator, and `_strong`."""
     if logits.shape[1] < 3:
         raise NotApplicable("the DLR loss divides by a third logit and there are two classes; use loss: ce")
-    true = logits.gather(1, labels[:, None]).squeeze(1)
-    top = logits.topk(min(4, logits.shape[1]), dim=1).values
-    if targets is None:
-        best = logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-        return (best - true) / (top[:, 0] - top[:, 2] + 1e-12)
-    wanted = logits.gather(1, targets[:, None]).squeeze(1)
-    return (wanted - true) / (top[:, 0] - (top[:, 2] + top[:, -1]) / 2 + 1e-12)
+    top, order = logits.topk(min(4, logits.shape[1]), dim=1)
+    low, lows = (top[:, 2:3], order[:, 2:3]) if aim is None else (top[:, 2:].mean(1, keepdim=True), order[:, 2:])
+    if aim is None:
+        aim = torch.where(order[:, :1] == true, order[:, 1:2], order[:, :1])
+    value = (logits.gather(1, aim) - logits.gather(1, true)) / (top[:, :1] - low + 1e-12)
+    slope = torch.zeros_like(logits).scatter_(1, aim, 1.0).scatter_(1, true, -1.0)
+    slope.scatter_add_(1, order[:, :1], -value).scatter_add_(1, lows, (value / lows.shape[1]).expand(lows.shape))
+    return value.squeeze(1), slope.mul_(_strong(logits))
 
 
 @dataclass
@@ -177,8 +182,8 @@ class Attack:
         self.flat[rows] |= marks[:, 2]
 
 
-def look(logits_of: Logits, x: torch.Tensor, goal: Goal) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, C) logits and (n, ...) gradient of the goal in the inputs, but for a positive factor a row.
+def look(logits_of: Logits, x: torch.Tensor, goal: Goal) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(n, C) logits, (n,) value of the goal, (n, ...) its gradient in the inputs but for a positive factor a row.
 
     Raises:
         NotApplicable: The logits do not depend differentiably on the inputs.
@@ -189,10 +194,9 @@ def look(logits_of: Logits, x: torch.Tensor, goal: Goal) -> tuple[torch.Tensor, 
     if not logits.requires_grad:
         raise NotApplicable("the model's outputs do not depend differentiably on its inputs")
     found = logits.detach()
-    (gradient,) = torch.autograd.grad(
-        logits, x, grad_outputs=goal.slope(found), materialize_grads=True, allow_unused=True
-    )
-    return found, gradient
+    value, slope = goal.climbed(found)
+    (gradient,) = torch.autograd.grad(logits, x, grad_outputs=slope, materialize_grads=True, allow_unused=True)
+    return found, value, gradient
 
 
 class Tally:
@@ -272,7 +276,7 @@ def ascend(logits_of: Logits, x: torch.Tensor, near: Neighbourhood, goal: Goal, 
     rounds = NEAR if size <= 0.1 else FAR
     gone = 0.0 if x is near.clean else 1.0  # from the clean row, in radii, at most
     for step in range(steps):
-        logits, gradient = look(logits_of, x, goal)
+        logits, _, gradient = look(logits_of, x, goal)
         tally.note(logits, goal.labels, gradient)
         if step == 0:
             tally.note_flat(gradient, near.ball)

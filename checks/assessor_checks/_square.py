@@ -61,7 +61,7 @@ def square(
     found = Attack.begun(inputs)
 
     def some(rows: torch.Tensor) -> torch.Tensor:
-        tally = _search(logits_of, ball.near(inputs[rows]), Goal(labels[rows], None, "margin"), queries, generator)
+        tally = _search(logits_of, ball.near(inputs[rows]), Goal(labels[rows]), queries, generator)
         found.model_rows += tally.model_rows
         return tally.close()
 
@@ -96,7 +96,9 @@ def _noted(tally: Tally, logits_of: Logits, x: torch.Tensor, goal: Goal) -> torc
     """(n,) minus the margins at x; what is not finite is as bad as can be."""
     logits = logits_of(x)
     tally.note(logits, goal.labels)
-    return goal.value(logits).nan_to_num(-torch.inf, -torch.inf, -torch.inf)
+    true = goal.labels[:, None]
+    margin = logits.scatter(1, true, -torch.inf).amax(dim=1) - logits.gather(1, true).squeeze(1)
+    return margin.nan_to_num(-torch.inf, -torch.inf, -torch.inf)
 
 
 def _striped(near: Neighbourhood, generator: torch.Generator) -> torch.Tensor:

@@ -166,17 +166,39 @@ def test_stays_in_the_ball_and_never_beats_a_grid():
         assert (found.standing & wrong.any(1)).sum() <= 1
 
 
-def test_targets_and_losses_are_climbed_as_written():
-    logits = torch.randn(6, 5, dtype=torch.float64, generator=seeded())
-    y, t = torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([1, 2, 3, 4, 0, 4])
-    for goal in (Goal(y, t, loss) for loss in ("ce", "dlr", "margin")):
+def plain_value(goal, z):
+    """The goal's value by its formula, differentiable."""
+    rows, wide = torch.arange(len(z)), z.sort(dim=1, descending=True).values
+    true, others = z[rows, goal.labels], z.scatter(1, goal.labels[:, None], -torch.inf)
+    if goal.loss == "ce":
+        odds = lambda to: z.scatter(1, to[:, None], -torch.inf).logsumexp(1) - z[rows, to]  # noqa: E731
+        return odds(goal.labels) if goal.targets is None else -odds(goal.targets)
+    rise = (others.amax(1) if goal.targets is None else z[rows, goal.targets]) - true
+    if goal.loss == "margin":
+        return rise
+    low = wide[:, 2] if goal.targets is None else (wide[:, 2] + wide[:, min(3, z.shape[1] - 1)]) / 2
+    return rise / (wide[:, 0] - low)
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_targets_and_losses_are_climbed_as_written(classes):
+    logits = torch.randn(40, classes, dtype=torch.float64, generator=seeded())
+    y = torch.arange(40) % classes
+    t = (y + 1 + torch.arange(40) % (classes - 1)) % classes
+    for goal in (Goal(y, aim, loss) for loss in ("ce", "dlr", "margin") for aim in (None, t)):
         leaf = logits.clone().requires_grad_(True)
-        (wanted,) = torch.autograd.grad(goal.value(leaf).sum(), leaf)
-        found = goal.slope(logits)
-        torch.testing.assert_close(torch.nn.functional.normalize(found), torch.nn.functional.normalize(wanted))
+        (wanted,) = torch.autograd.grad(plain_value(goal, leaf).sum(), leaf)
+        value, found = goal.climbed(logits)
+        torch.testing.assert_close(value, plain_value(goal, logits))
+        rises = wanted.norm(dim=1) > 1e-9  # the ratio is constantly 1 where the true class is last of three
+        assert rises.any()
+        assert (found[~rises].abs() < 1e-9 * found.abs().max()).all()
+        torch.testing.assert_close(
+            torch.nn.functional.normalize(found[rises]), torch.nn.functional.normalize(wanted[rises])
+        )
     ce = torch.nn.functional.cross_entropy
     order = torch.argsort(-ce(logits, t, reduction="none"))
-    assert torch.equal(torch.argsort(Goal(y, t).value(logits)), order)
+    assert torch.equal(torch.argsort(Goal(y, t).climbed(logits)[0]), order)
 
 
 def test_dlr_is_the_papers_ratio_and_does_not_feel_scale():
