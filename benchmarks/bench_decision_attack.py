@@ -18,8 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
-from assessor_checks._hopskipjump import Reach, Search, smallest_changes
-from assessor_checks._nudges import Norm
+from assessor_checks.robustness._hopskipjump import Reach, Search, smallest_changes
+from assessor_checks.robustness._nudges import Norm
 
 QUESTIONS = 2000
 MODELS: dict[str, Any] = {

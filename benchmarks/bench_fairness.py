@@ -24,8 +24,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assessor_checks import _dependence, _gaps, _groups, _rates
-from assessor_checks import _distance_covariance as dcov
+from assessor_checks import _gaps, _groups, _rates
+from assessor_checks.fairness import _dependence
+from assessor_checks.fairness import _distance_covariance as dcov
 
 ROWS, GROUPS, PERMUTATIONS, REPEATS = 100_000, 8, 2_000, 3
 CONFIDENCE, RESAMPLES, BY_ROWS = 0.95, 1_000, 50

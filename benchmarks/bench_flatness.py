@@ -17,11 +17,11 @@ import torch
 
 from assessor.contract import Split, Task
 from assessor.subjects.torch_module import TorchSubject
-from assessor_checks import _curvature as curvature
 from assessor_checks import _flatness as flatness
 from assessor_checks import _layers as layers
-from assessor_checks._curvature import Budget
-from assessor_checks._layer_flatness import measure_last
+from assessor_checks.generalization import _curvature as curvature
+from assessor_checks.generalization._curvature import Budget
+from assessor_checks.generalization._layer_flatness import measure_last
 from assessor_checks.generalization.relative_flatness import CHECK, RelativeFlatnessParams
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from assessor.contract import Task
-from assessor_checks import _hessian as ours
-from assessor_checks import _lanczos, _landscape
+from assessor_checks.generalization import _hessian as ours
+from assessor_checks.generalization import _lanczos, _landscape
 
 REPEATS = 15
 SLOW_REPEATS = 5

@@ -16,11 +16,11 @@ from torch import nn
 
 from assessor.contract import Task
 from assessor_checks import _flatness as flatness
-from assessor_checks import _hessian, _lanczos, _landscape, _norms, _sharpness
-from assessor_checks._curvature import Budget, Problem, layer_curvature, layer_scale
 from assessor_checks._layers import LastLayer, find_sites, last_linear
 from assessor_checks._losses import per_sample_loss
-from assessor_checks._reference_models import flatness_of
+from assessor_checks.generalization import _hessian, _lanczos, _landscape, _norms, _sharpness
+from assessor_checks.generalization._curvature import Budget, Problem, layer_curvature, layer_scale
+from assessor_checks.generalization._reference_models import flatness_of
 
 FLAT, TRACE = "relative flatness", "Hessian trace"
 

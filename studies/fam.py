@@ -28,10 +28,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from assessor.contract import Task
-from assessor_checks._curvature import Budget, Problem, layer_curvature, layer_scale
 from assessor_checks._layers import find_sites, last_linear
-from assessor_checks._reference_models import flatness_of, noisy_labels
 from assessor_checks.fam import FAM
+from assessor_checks.generalization._curvature import Budget, Problem, layer_curvature, layer_scale
+from assessor_checks.generalization._reference_models import flatness_of, noisy_labels
 
 LAYER, RADIUS, LOST = "4", 0.05, -0.02
 FAM_WEIGHTS = {"FAM 0.001": 1e-3, "FAM 0.01": 1e-2}

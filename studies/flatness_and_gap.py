@@ -39,7 +39,7 @@ from torch import nn
 
 from assessor.contract import Task
 from assessor_checks._layers import last_linear
-from assessor_checks._reference_models import flatness_of, noisy_labels
+from assessor_checks.generalization._reference_models import flatness_of, noisy_labels
 
 TAU, STAYS = 0.7, 0.01
 LEVELS = (0.1, 0.01, 0.001)

@@ -41,10 +41,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from assessor.contract import Task
-from assessor_checks import _collapse
 from assessor_checks._layers import last_linear
-from assessor_checks._reference_models import flatness_of
 from assessor_checks.fam import FAM
+from assessor_checks.generalization import _collapse
+from assessor_checks.generalization._reference_models import flatness_of
 
 MODULUS, WIDTH, HIDDEN = 31, 64, 256
 SHARP, PULL, FLOOD = 100.0, 0.1, 0.035  # the loss of the networks kept sharp, in a first run

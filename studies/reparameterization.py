@@ -23,10 +23,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from assessor.contract import Task
-from assessor_checks import _hessian, _landscape, _norms, _sharpness
-from assessor_checks._curvature import Budget, Problem, layer_curvature, layer_scale
 from assessor_checks._layers import find_sites
 from assessor_checks._losses import per_sample_loss
+from assessor_checks.generalization import _hessian, _landscape, _norms, _sharpness
+from assessor_checks.generalization._curvature import Budget, Problem, layer_curvature, layer_scale
 
 EXACT, FACTOR = 1e-9, 2.0
 FLAT, PLAIN = "relative flatness, normalised", "relative flatness"

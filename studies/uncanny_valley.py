@@ -25,10 +25,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from assessor.contract import Result
-from assessor_checks import _valley
-from assessor_checks._certificate import median
 from assessor_checks._intervals import Estimate
 from assessor_checks._pgd import Box
+from assessor_checks.robustness import _valley
+from assessor_checks.robustness._certificate import median
 from assessor_checks.robustness.flatness_trace import CHECK, FlatnessTraceParams
 
 KINDS = ("plain", "adversarial")

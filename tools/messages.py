@@ -46,7 +46,7 @@ LOCALE = ROOT / "assessor" / "locale"
 CHECKS = "checks/assessor_checks"
 MARKED_ALONE = (
     *("assessor/cli", "assessor/exports", "assessor/prefill", "assessor/demonstration.py"),
-    f"{CHECKS}/_known_imports.py",
+    f"{CHECKS}/security/_known_imports.py",
 )
 """Modules that mark all texts of theirs that people see; what they do not mark is for programs."""
 NOT_SHOWN = frozenset(

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from assessor_checks import _apgd, _fab, _square
 from assessor_checks._balls import Ball, Box, Norm
 from assessor_checks._pgd import Plan, ascend, campaign
+from assessor_checks.robustness import _apgd, _fab, _square
 
 STEPS, TRAINED = 40, 1197
 RADII: dict[Norm, float] = {"linf": 0.1, "l2": 0.5}

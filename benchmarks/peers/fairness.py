@@ -29,8 +29,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from assessor_checks import _dependence, _gaps, _groups, _mean_gaps, _rates
-from assessor_checks import _distance_covariance as dcov
+from assessor_checks import _gaps, _groups, _rates
+from assessor_checks.fairness import _dependence, _mean_gaps
+from assessor_checks.fairness import _distance_covariance as dcov
 
 ROWS, GROUPS, RESAMPLES = 100_000, 8, 1_000
 SMALL, PAIRS, PERMUTATIONS = 4_000, 10_000, 999

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from assessor.contract import Split, Subject, Task
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.subjects.sklearn_estimator import SklearnSubject
-from assessor_checks._classwise import best_temperature
+from assessor_checks.uncertainty._classwise import best_temperature
 
 QUICK = {"replicates": 300}
 

@@ -5,9 +5,10 @@ import itertools
 import pytest
 import torch
 
-from assessor_checks import _apgd, _pgd
+from assessor_checks import _pgd
 from assessor_checks._balls import Ball, Box
 from assessor_checks._pgd import Goal, Plan, campaign
+from assessor_checks.robustness import _apgd
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from assessor.contract import NotApplicable, Split, Task
 from assessor.subjects.torch_module import TorchSubject
-from assessor_checks import _attributions as attributions
-from assessor_checks import _captum, _explained
-from assessor_checks import _coalitions as coalitions
+from assessor_checks import _explained
 from assessor_checks._attribution_method import BY_CAPTUM, AttributionParams
 from assessor_checks._gradient_attributions import Net
+from assessor_checks.transparency import _attributions as attributions
+from assessor_checks.transparency import _captum
+from assessor_checks.transparency import _coalitions as coalitions
 
 CLASSES = ("a", "b", "c")
 

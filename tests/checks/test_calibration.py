@@ -16,7 +16,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from assessor.contract import Better, NotApplicable, Split, Task
 from assessor.subjects.predictions import PredictionsSubject
 from assessor_checks import _calibration as maths
-from assessor_checks import _classwise as classes
+from assessor_checks.uncertainty import _classwise as classes
 from assessor_checks.uncertainty.calibration import CHECK, CalibrationParams
 
 matplotlib.use("Agg")

@@ -13,7 +13,7 @@ from assessor.model import Status, Target
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.verdicts import judge
 from assessor_checks import _calibration, _groups
-from assessor_checks._group_calibration import compare_calibration
+from assessor_checks.fairness._group_calibration import compare_calibration
 from assessor_checks.fairness.calibration_by_group import CHECK, CalibrationByGroupParams
 
 matplotlib.use("Agg")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from assessor_checks import _certificate as certificate
+from assessor_checks.robustness import _certificate as certificate
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assessor_checks import _collapse as collapse
 from assessor_checks._intervals import Estimate
+from assessor_checks.generalization import _collapse as collapse
 
 FEW = settings(max_examples=20, deadline=None)
 

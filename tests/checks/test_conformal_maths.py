@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import betabinom
 
-from assessor_checks import _conformal as maths
-from assessor_checks import _coverage_parts as parts
+from assessor_checks.uncertainty import _conformal as maths
+from assessor_checks.uncertainty import _coverage_parts as parts
 
 rng_strategy = st.integers(0, 10_000).map(np.random.default_rng)
 

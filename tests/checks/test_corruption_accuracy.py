@@ -14,9 +14,9 @@ from assessor.contract import Better, Lent, NotApplicable, Split, Task, lending
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
-from assessor_checks import _image_corruptions as images
-from assessor_checks import _table_corruptions as tables
 from assessor_checks._intervals import clopper_pearson
+from assessor_checks.robustness import _image_corruptions as images
+from assessor_checks.robustness import _table_corruptions as tables
 from assessor_checks.robustness.corruption_accuracy import CHECK, CorruptionParams
 
 matplotlib.use("Agg")

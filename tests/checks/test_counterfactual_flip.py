@@ -14,7 +14,7 @@ from assessor.model import Status, Target
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.verdicts import judge
-from assessor_checks._flips import find_attribute
+from assessor_checks.fairness._flips import find_attribute
 from assessor_checks.fairness.counterfactual_flip import CHECK, CounterfactualFlipParams
 
 matplotlib.use("Agg")

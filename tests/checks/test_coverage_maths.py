@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assessor_checks import _coverage as coverage
-from assessor_checks._coverage import OUTSIDE
+from assessor_checks.reliability import _coverage as coverage
+from assessor_checks.reliability._coverage import OUTSIDE
 
 
 def test_cells_of_a_range_hold_their_upper_end():

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from assessor.contract import NotApplicable, Task
-from assessor_checks import _curvature as curvature
 from assessor_checks import _flatness as flatness
 from assessor_checks import _layers as layers
-from assessor_checks._curvature import Budget, Problem
 from assessor_checks._layers import Kind
 from assessor_checks._losses import per_sample_loss
+from assessor_checks.generalization import _curvature as curvature
+from assessor_checks.generalization._curvature import Budget, Problem
 
 FEW = settings(max_examples=12, deadline=None)
 ESTIMATE = Budget(exact=0, probes=3)

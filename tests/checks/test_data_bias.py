@@ -13,9 +13,9 @@ from assessor.contract import NotApplicable, Split, Task
 from assessor.model import Status, Target
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.verdicts import judge
-from assessor_checks import _data_bias
-from assessor_checks import _distance_covariance as dcov
-from assessor_checks._dependence import Column
+from assessor_checks.fairness import _data_bias
+from assessor_checks.fairness import _distance_covariance as dcov
+from assessor_checks.fairness._dependence import Column
 from assessor_checks.fairness.data_bias import CHECK, DataBiasParams
 
 matplotlib.use("Agg")

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from assessor_checks import _dependence as maths
-from assessor_checks._dependence import Attributes, Column
+from assessor_checks.fairness import _dependence as maths
+from assessor_checks.fairness._dependence import Attributes, Column
 
 
 def numbers(values, name="x"):

@@ -14,8 +14,8 @@ from assessor.contract import Better, NotApplicable, Split, Task
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
-from assessor_checks import _repeats
 from assessor_checks._intervals import clopper_pearson
+from assessor_checks.reliability import _repeats
 from assessor_checks.reliability.determinism import CHECK, DeterminismParams
 
 matplotlib.use("Agg")

@@ -12,7 +12,7 @@ from assessor.contract import NotApplicable, Split, Task
 from assessor.model import Status, Target
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.verdicts import judge
-from assessor_checks import _distance_covariance as dcov
+from assessor_checks.fairness import _distance_covariance as dcov
 from assessor_checks.fairness.distance_covariance import CHECK, DistanceCovarianceParams
 
 matplotlib.use("Agg")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from assessor_checks import _distance_covariance as dcov
+from assessor_checks.fairness import _distance_covariance as dcov
 
 NUMBERS = st.integers(4, 25).flatmap(
     lambda n: st.tuples(*[arrays(np.float64, n, elements=st.integers(-4, 4).map(float)) for _ in range(2)])

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from assessor_checks import _drift as maths
 from assessor_checks._intervals import wilson
+from assessor_checks.data import _drift as maths
 
 
 @settings(max_examples=60, deadline=None)

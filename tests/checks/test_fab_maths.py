@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assessor_checks._balls import Ball, Box
-from assessor_checks._fab import Space, fab, onto_plane
+from assessor_checks.robustness._fab import Space, fab, onto_plane
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from assessor_checks import _faithfulness as faithfulness
-from assessor_checks._attributions import parts_of
 from assessor_checks._explained import Rows
+from assessor_checks.transparency import _faithfulness as faithfulness
+from assessor_checks.transparency._attributions import parts_of
 
 W = np.array([4.0, -2.0, 1.0, 0.0])
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assessor.contract import NotApplicable
-from assessor_checks import _activations, _jackknife, _signal_designs
-from assessor_checks import _fisher as fisher
+from assessor_checks.generalization import _activations, _jackknife, _signal_designs
+from assessor_checks.generalization import _fisher as fisher
 
 THETA = np.linspace(-1, 1, 5)
 

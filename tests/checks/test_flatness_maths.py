@@ -9,8 +9,8 @@ from assessor.contract import NotApplicable, Task
 from assessor_checks import _flatness as flatness
 from assessor_checks import _layers as layers
 from assessor_checks._flatness import Loss
-from assessor_checks._layer_flatness import measure_last
 from assessor_checks._spectrum import top_eigenvalues
+from assessor_checks.generalization._layer_flatness import measure_last
 
 FEW = settings(max_examples=15, deadline=None)
 SHAPES = {"n": st.integers(1, 6), "d": st.integers(2, 5), "m": st.integers(1, 6), "seed": st.integers(0, 10_000)}

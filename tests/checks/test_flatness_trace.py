@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from assessor.contract import Better, Lent, NotApplicable, Split, Task, lending
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
-from assessor_checks import _valley
 from assessor_checks._intervals import clopper_pearson
+from assessor_checks.robustness import _valley
 from assessor_checks.robustness.flatness_trace import CHECK, FlatnessTraceParams
 
 matplotlib.use("Agg")

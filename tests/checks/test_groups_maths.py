@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from assessor_checks import _gaps, _groups, _power, _rates
+from assessor_checks import _gaps, _groups, _rates
 from assessor_checks._groups import MISSING, Groups
 from assessor_checks._intervals import wilson
 from assessor_checks._rates import Rate
+from assessor_checks.fairness import _power
 
 Z = 1.959963984540054
 SEX_AND_AGE = pd.DataFrame({"sex": ["f", "f", "m", "m", "f", "m"], "age": [30, 30, 30, 60, 60, 60]})

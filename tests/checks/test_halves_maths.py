@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 from sklearn.tree import DecisionTreeRegressor
 
-from assessor_checks import _halves as halves
-from assessor_checks import _slices as slices
+from assessor_checks.reliability import _halves as halves
+from assessor_checks.reliability import _slices as slices
 
 
 def table(n, seed, numbers=3):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from assessor.contract import NotApplicable, Task
-from assessor_checks import _hessian as hessian
-from assessor_checks import _lanczos, _landscape
+from assessor_checks.generalization import _hessian as hessian
+from assessor_checks.generalization import _lanczos, _landscape
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 
-from assessor_checks._hopskipjump import Found, Reach, Search, rows_at_once, smallest_changes
-from assessor_checks._nudges import NUDGES, Norm, Nudging, exchange, put_back, shrink
+from assessor_checks.robustness._hopskipjump import Found, Reach, Search, rows_at_once, smallest_changes
+from assessor_checks.robustness._nudges import NUDGES, Norm, Nudging, exchange, put_back, shrink
 
 W = np.array([1.0, -2.0, 0.5, 0.0, 1.5, -0.3])
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from assessor_checks import _image_corruptions as images
+from assessor_checks.robustness import _image_corruptions as images
 
 
 @pytest.fixture(autouse=True, scope="module")

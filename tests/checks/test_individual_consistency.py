@@ -15,7 +15,7 @@ from assessor.contract import NotApplicable, Split, Task
 from assessor.model import Status, Target
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.verdicts import judge
-from assessor_checks import _neighbours as maths
+from assessor_checks.fairness import _neighbours as maths
 from assessor_checks.fairness import individual_consistency
 from assessor_checks.fairness.individual_consistency import CHECK, IndividualConsistencyParams
 

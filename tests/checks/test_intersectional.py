@@ -13,7 +13,8 @@ from assessor.contract import NotApplicable, Split, Task
 from assessor.model import Status, Target
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.verdicts import judge
-from assessor_checks import _groups, _rates, _subgroups
+from assessor_checks import _groups, _rates
+from assessor_checks.fairness import _subgroups
 from assessor_checks.fairness.intersectional import CHECK, IntersectionalParams
 
 matplotlib.use("Agg")

@@ -12,9 +12,9 @@ from sklearn.preprocessing import StandardScaler
 
 from assessor.contract import Lent, NotApplicable, Split, Task, lending
 from assessor.subjects.sklearn_estimator import SklearnSubject
-from assessor_checks import _label_noise as maths
 from assessor_checks._intervals import clopper_pearson
-from assessor_checks._single_features import folds
+from assessor_checks.data import _label_noise as maths
+from assessor_checks.data._single_features import folds
 
 
 def test_by_hand():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from assessor_checks import _leakage as maths
 from assessor_checks._intervals import wilson
+from assessor_checks.data import _leakage as maths
 
 
 def twins(train, test, tolerance=0.01, labels=None):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from assessor_checks import _lipschitz as lipschitz
+from assessor_checks.robustness import _lipschitz as lipschitz
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from assessor.contract import NotApplicable
-from assessor_checks import _apgd, _masking, _pgd
+from assessor_checks import _pgd
 from assessor_checks._balls import Ball, Box
-from assessor_checks._masking import Signs
 from assessor_checks._pgd import Plan, campaign
+from assessor_checks.robustness import _apgd, _masking
+from assessor_checks.robustness._masking import Signs
 
 CLEAN = Signs(rows=100, standing=60, unsteady=0, broken=0, flat=0, still=0, blind=0, lost=0, lost_of=100, unfooled=0)
 

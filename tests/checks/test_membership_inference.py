@@ -20,8 +20,8 @@ from assessor.subjects.predictions import PredictionsSubject
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
 from assessor.verdicts import judge
-from assessor_checks import _membership as maths
-from assessor_checks import _membership_attacks as attacks
+from assessor_checks.privacy import _membership as maths
+from assessor_checks.privacy import _membership_attacks as attacks
 from assessor_checks.privacy.membership_inference import CHECK, MembershipInferenceParams
 
 matplotlib.use("Agg")

@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from assessor_checks import _membership as maths
+from assessor_checks.privacy import _membership as maths
 
 rng_strategy = st.integers(0, 10_000).map(np.random.default_rng)
 

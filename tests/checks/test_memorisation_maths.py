@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from assessor_checks import _memorisation as maths
+from assessor_checks.privacy import _memorisation as maths
 
 
 def data(n=80, d=4):

@@ -15,7 +15,7 @@ from assessor.contract import Lent, NotApplicable, Split, Task, lending
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
 from assessor_checks import _interpolation as paths
-from assessor_checks import _permutation as permutation
+from assessor_checks.generalization import _permutation as permutation
 from assessor_checks.generalization.mode_connectivity import CHECK, ModeConnectivityParams
 
 matplotlib.use("Agg")

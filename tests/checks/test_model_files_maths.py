@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
-from assessor_checks._known_imports import Standing
-from assessor_checks._model_files import look_at, look_into
+from assessor_checks.security._known_imports import Standing
+from assessor_checks.security._model_files import look_at, look_into
 
 CALLED = {
     "system": os.system,
@@ -427,7 +427,7 @@ def test_text_and_json_of_other_programs_are_harmless():
 
 
 def test_large_json_is_read_only_where_it_may_name_a_class(monkeypatch):
-    monkeypatch.setattr("assessor_checks._model_files.JSON", 10)
+    monkeypatch.setattr("assessor_checks.security._model_files.JSON", 10)
     assert look_at(b'{"trees": [1, 2, 3]}', "model.json").found == ()
     assert kinds(b'{"\\u0063lass_name": "Lambda"}', "model.json") == {Standing.UNREADABLE}
     monkeypatch.undo()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from assessor.contract import Task
-from assessor_checks import _norms as norms
-from assessor_checks._landscape import Landscape, exact_loss
+from assessor_checks.generalization import _norms as norms
+from assessor_checks.generalization._landscape import Landscape, exact_loss
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,7 +7,7 @@ from scipy.stats import entropy
 
 from assessor.contract import Split, Task
 from assessor.subjects.torch_module import TorchSubject
-from assessor_checks._ood import (
+from assessor_checks.robustness._ood import (
     Gaussians,
     complete,
     finite,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from assessor_checks._intervals import bootstrap_mean, clopper_pearson
-from assessor_checks._paired import mean_drop, mean_share, relative_drop
+from assessor_checks.robustness._paired import mean_drop, mean_share, relative_drop
 
 
 def test_few_rows_that_differ_take_the_exact_interval():

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from assessor_checks import _interpolation as paths
-from assessor_checks import _permutation as permutation
-from assessor_checks._permutation import UnalignableError
+from assessor_checks.generalization import _permutation as permutation
+from assessor_checks.generalization._permutation import UnalignableError
 
 FEW = settings(max_examples=15, deadline=None)
 

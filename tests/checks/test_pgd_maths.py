@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from assessor.contract import NotApplicable
-from assessor_checks import _pgd, _square
+from assessor_checks import _pgd
 from assessor_checks._balls import Ball, Box
 from assessor_checks._pgd import Goal, Plan, campaign
+from assessor_checks.robustness import _square
 
 
 @pytest.fixture(autouse=True, scope="module")

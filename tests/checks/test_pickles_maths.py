@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 
-from assessor_checks._known_imports import Standing, standing
-from assessor_checks._pickle_values import COMPUTED, Import
-from assessor_checks._pickles import follow
+from assessor_checks.security._known_imports import Standing, standing
+from assessor_checks.security._pickle_values import COMPUTED, Import
+from assessor_checks.security._pickles import follow
 
 
 class Call:

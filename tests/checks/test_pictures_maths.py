@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from assessor_checks import _pictures as pictures
+from assessor_checks.robustness import _pictures as pictures
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from assessor_checks import _gaps, _power
+from assessor_checks import _gaps
 from assessor_checks._groups import Groups
 from assessor_checks._rates import Rate
+from assessor_checks.fairness import _power
 
 Z = 1.959963984540054
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 
-from assessor_checks import _quality as maths
+from assessor_checks.data import _quality as maths
 
 
 def codes(values):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, expon
 
-from assessor_checks._quantiles import quantile
+from assessor_checks.robustness._quantiles import quantile
 
 
 def test_ranks_by_hand():

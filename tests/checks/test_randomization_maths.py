@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from assessor_checks import _random_layers as layers
-from assessor_checks._randomization import mean_of_draws, seed_of
+from assessor_checks.transparency import _random_layers as layers
+from assessor_checks.transparency._randomization import mean_of_draws, seed_of
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,12 +12,12 @@ from torch import nn
 
 from assessor.contract import Task
 from assessor_checks import _flatness as flatness
-from assessor_checks import _gap_prediction
-from assessor_checks import _reference_models as reference
-from assessor_checks._gap_prediction import Family
 from assessor_checks._intervals import Estimate
 from assessor_checks._layers import last_linear
-from assessor_checks._reference_models import Recipe, Schedule
+from assessor_checks.generalization import _gap_prediction
+from assessor_checks.generalization import _reference_models as reference
+from assessor_checks.generalization._gap_prediction import Family
+from assessor_checks.generalization._reference_models import Recipe, Schedule
 
 RECIPE = Recipe(seed=3, batch_size=8, learning_rate=0.02, label_noise=0.0)
 SCHEDULE = Schedule("adamw", 0.0, 200, 0.05)

@@ -13,7 +13,8 @@ from assessor.contract import NotApplicable, Split, Task
 from assessor.model import Status, Target
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.verdicts import judge
-from assessor_checks import _distribution_gaps, _groups, _mean_gaps
+from assessor_checks import _groups
+from assessor_checks.fairness import _distribution_gaps, _mean_gaps
 from assessor_checks.fairness.regression_parity import CHECK, RegressionParityParams
 
 matplotlib.use("Agg")

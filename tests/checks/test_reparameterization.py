@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from assessor.contract import Task
-from assessor_checks._curvature import Budget, Problem, layer_curvature, layer_scale
 from assessor_checks._layers import find_sites
 from assessor_checks._losses import per_sample_loss
+from assessor_checks.generalization._curvature import Budget, Problem, layer_curvature, layer_scale
 
 FEW = settings(max_examples=15, deadline=None)
 FACTOR = st.floats(0.05, 20.0)

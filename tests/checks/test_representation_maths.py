@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assessor_checks import _representation as maths
 from assessor_checks._intervals import Estimate, clopper_pearson
+from assessor_checks.data import _representation as maths
 
 
 @settings(max_examples=40, deadline=None)

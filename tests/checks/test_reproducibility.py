@@ -14,7 +14,7 @@ from assessor.contract import Need, NotApplicable, Origin, Split, Task
 from assessor.subjects.predictions import PredictionsSubject
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
-from assessor_checks import _reproduction as maths
+from assessor_checks.auditability import _reproduction as maths
 from assessor_checks.auditability.reproducibility import CHECK, ReproducibilityParams
 
 matplotlib.use("Agg")

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from assessor_checks._bill_of_materials import cyclonedx, package_url
 from assessor_checks._lock_files import read
 from assessor_checks._requirements import Package, only_version, overall, requirements
+from assessor_checks.security._bill_of_materials import cyclonedx, package_url
 
 A, B = "a" * 64, "b" * 64
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

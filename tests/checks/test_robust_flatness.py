@@ -15,7 +15,7 @@ from assessor.contract import Lent, NotApplicable, Split, Task, lending
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
 from assessor_checks._pgd import Box
-from assessor_checks._robust_flatness import Attack, Surface
+from assessor_checks.robustness._robust_flatness import Attack, Surface
 from assessor_checks.robustness.robust_flatness import CHECK, RobustFlatnessParams
 
 matplotlib.use("Agg")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from assessor_checks._roc import (
+from assessor_checks.robustness._roc import (
     auroc,
     average_precision,
     average_precision_interval,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from torch import nn
 
-from assessor_checks import _sharpness as sharpness
-from assessor_checks._landscape import Landscape
+from assessor_checks.generalization import _sharpness as sharpness
+from assessor_checks.generalization._landscape import Landscape
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
-from assessor_checks._similarity import ranks, shared_first, spearman, ssim
+from assessor_checks.transparency._similarity import ranks, shared_first, spearman, ssim
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import r2_score, roc_auc_score
 
-from assessor_checks import _single_features as maths
 from assessor_checks._performance import delong
-from assessor_checks._single_features import Score
+from assessor_checks.data import _single_features as maths
+from assessor_checks.data._single_features import Score
 
 
 @settings(max_examples=50, deadline=None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assessor_checks import _slices as slices
+from assessor_checks.reliability import _slices as slices
 
 
 def table(n, seed, numbers=3):

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from assessor.contract import Split, Task
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
-from assessor_checks._smoothing import (
+from assessor_checks.robustness._smoothing import (
     certify,
     log_evidence,
     lower_bound,

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from assessor_checks import _square
 from assessor_checks._balls import Ball, Box
-from assessor_checks._square import pattern_of, share_at, square
+from assessor_checks.robustness import _square
+from assessor_checks.robustness._square import pattern_of, share_at, square
 
 
 @pytest.fixture(autouse=True, scope="module")

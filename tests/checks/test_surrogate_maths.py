@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import orthogonal_mp
 from sklearn.metrics import cohen_kappa_score
 
-from assessor_checks import _surrogate as surrogate
+from assessor_checks.transparency import _surrogate as surrogate
 
 
 def features(n=400, d=5, seed=0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from assessor_checks import _table_corruptions as tables
+from assessor_checks.robustness import _table_corruptions as tables
 
 N, D = 4000, 6
 

@@ -6,9 +6,9 @@ import torch
 from scipy.stats import t as student
 
 from assessor.contract import NotApplicable
-from assessor_checks import _trigger as trigger
-from assessor_checks import _trigger_mask as masks
-from assessor_checks import _trigger_values as values
+from assessor_checks.security import _trigger as trigger
+from assessor_checks.security import _trigger_mask as masks
+from assessor_checks.security import _trigger_values as values
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,7 +8,7 @@ from scipy.stats import norm, rankdata
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from assessor_checks import _two_sample as maths
+from assessor_checks.data import _two_sample as maths
 
 
 def samples(seed, n=60, m=40, d=4, shift=0.0):

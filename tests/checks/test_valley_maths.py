@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assessor_checks import _flatness as flatness
-from assessor_checks import _valley as valley
 from assessor_checks._pgd import Box
+from assessor_checks.robustness import _valley as valley
 
 
 @pytest.fixture(autouse=True, scope="module")

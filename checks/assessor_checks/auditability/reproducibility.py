@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._intervals import Estimate
-    from assessor_checks._reproduction import Comparison
+    from assessor_checks.auditability._reproduction import Comparison
 
 INFO = CheckInfo(
     id="auditability.reproducibility",
@@ -121,7 +121,7 @@ def measure(subject: Subject, params: ReproducibilityParams, seed: int) -> Resul
         NotApplicable: The test split is empty or has no inputs, too few models are wanted, or a newly trained one
             gives outputs that are not finite.
     """
-    from assessor_checks._reproduction import compare
+    from assessor_checks.auditability._reproduction import compare
 
     if 0 < params.refits < 3:
         raise NotApplicable(f"refits is {params.refits}; how much models differ needs at least 3, and 0 leaves it out")
@@ -157,7 +157,7 @@ def _outputs(subject: Subject, data: Subject) -> tuple[np.ndarray, np.ndarray | 
 
 
 def _reload(subject: Subject, outputs: tuple[np.ndarray, np.ndarray | None], seed: int, tolerance: float) -> _Reload:
-    from assessor_checks._reproduction import compare, global_seed
+    from assessor_checks.auditability._reproduction import compare, global_seed
 
     assert subject.origin.reload is not None
     with global_seed(seed):
@@ -188,7 +188,7 @@ def _pair(first: np.ndarray | None, second: np.ndarray | None) -> tuple[np.ndarr
 def _retrained(subject: Subject, params: ReproducibilityParams, seed: int, steps: int) -> _Retrained:
     import numpy as np
 
-    from assessor_checks._reproduction import Comparison, churn, churn_from
+    from assessor_checks.auditability._reproduction import Comparison, churn, churn_from
 
     classes = subject.task.is_classification
     twice = kept(["twice", seed, params.tolerance], lambda: _twice(subject, seed, params.tolerance))
@@ -210,7 +210,7 @@ def _retrained(subject: Subject, params: ReproducibilityParams, seed: int, steps
 
 def _twice(subject: Subject, seed: int, tolerance: float) -> JsonValue:
     """What training twice with one seed gives: the comparison, and the first one's predictions."""
-    from assessor_checks._reproduction import compare
+    from assessor_checks.auditability._reproduction import compare
 
     first, second = (_scores(subject, seed) for _ in range(2))
     one, other = (_decided(scores, classes=subject.task.is_classification) for scores in (first, second))

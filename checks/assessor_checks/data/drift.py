@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._drift import Shift
     from assessor_checks._intervals import Estimate
-    from assessor_checks._two_sample import Separation
+    from assessor_checks.data._drift import Shift
+    from assessor_checks.data._two_sample import Separation
 
 _LEAST = 20  # rows a split
 _COMPONENTS = 50  # that pictures are projected on
@@ -127,9 +127,9 @@ def measure(subject: Subject, params: DriftParams, seed: int) -> Result:
 def _compared(old: Split, new: Split, params: DriftParams, seed: int) -> _Pair:
     import numpy as np
 
-    from assessor_checks import _drift, _two_sample
     from assessor_checks._inputs import chosen_rows
-    from assessor_checks._representation import numbers
+    from assessor_checks.data import _drift, _two_sample
+    from assessor_checks.data._representation import numbers
 
     a, b = numbers(old), numbers(new)
     if a.shape[1:] != b.shape[1:]:
@@ -161,7 +161,7 @@ def _compared(old: Split, new: Split, params: DriftParams, seed: int) -> _Pair:
 
 
 def _of_features(pair: _Pair, params: DriftParams, *, primary: bool) -> list[Metric]:
-    from assessor_checks._representation import extreme, metric
+    from assessor_checks.data._representation import extreme, metric
 
     name, shifts = pair.new.name, pair.shifts
     n, apart = min(pair.old.n, pair.new.n), pair.separation
@@ -205,7 +205,7 @@ def _of_features(pair: _Pair, params: DriftParams, *, primary: bool) -> list[Met
 
 
 def _interval(shift: Shift, confidence: float) -> Estimate:
-    from assessor_checks._drift import ks_interval
+    from assessor_checks.data._drift import ks_interval
 
     return ks_interval(shift.distance, shift.n, shift.m, confidence)
 
@@ -214,8 +214,8 @@ def _of_labels(subject: Subject, pair: _Pair, params: DriftParams) -> tuple[list
     """How far the labels moved, where both splits have them."""
     import numpy as np
 
-    from assessor_checks import _drift
-    from assessor_checks._representation import metric
+    from assessor_checks.data import _drift
+    from assessor_checks.data._representation import metric
 
     old, new, name = pair.old.labels, pair.new.labels, pair.new.name
     if not (np.isfinite(old).all() and np.isfinite(new).all()):
@@ -248,8 +248,8 @@ def _shares(
     """Largest change of a class's share, among labels or among predictions."""
     import numpy as np
 
-    from assessor_checks import _drift
-    from assessor_checks._representation import extreme, metric
+    from assessor_checks.data import _drift
+    from assessor_checks.data._representation import extreme, metric
 
     counts = [np.bincount(x, minlength=len(classes)) for x in (old, new)]
     rows = (len(old), len(new))
@@ -277,9 +277,9 @@ def _of_outputs(subject: Subject, pair: _Pair, params: DriftParams, seed: int) -
     """How far the model's outputs moved from test data to rows met in use, and which labels that would mean."""
     import numpy as np
 
-    from assessor_checks import _drift
     from assessor_checks._confusion import confusion
-    from assessor_checks._representation import metric
+    from assessor_checks.data import _drift
+    from assessor_checks.data._representation import metric
 
     if pair.old.name == "train":
         return [], []
@@ -328,7 +328,7 @@ def _curve(pair: _Pair) -> Series:
 def _remarks(pair: _Pair, params: DriftParams) -> list[str]:
     from scipy.special import ndtri
 
-    from assessor_checks._representation import POWER
+    from assessor_checks.data._representation import POWER
 
     old, new = pair.old.name, pair.new.name
     seen = 0.5 + float(ndtri(0.95) + ndtri(POWER)) * pair.separation.spread

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._label_noise import Noise
+    from assessor_checks.data._label_noise import Noise
 
 _LEAST = 50  # rows
 _FEW = 10  # rows of a label, and of the others, under which nothing is said of how well a model knows it
@@ -131,7 +131,7 @@ def measure(subject: Subject, params: LabelNoiseParams, seed: int) -> Result:
 def _judged(subject: Subject, name: str, params: LabelNoiseParams, seed: int) -> _Judged:
     import numpy as np
 
-    from assessor_checks import _label_noise
+    from assessor_checks.data import _label_noise
 
     labels = subject.splits[name].labels
     if len(labels) < _LEAST:
@@ -149,8 +149,8 @@ def _metrics(found: _Judged, params: LabelNoiseParams, seed: int, *, primary: bo
     import math
 
     from assessor_checks._intervals import Estimate, clopper_pearson
-    from assessor_checks._label_noise import rate_interval
-    from assessor_checks._representation import metric
+    from assessor_checks.data._label_noise import rate_interval
+    from assessor_checks.data._representation import metric
 
     n, c = len(found.labels), params.confidence
     rate = rate_interval(found.labels, found.scores, seed, params.replicates, c)
@@ -186,7 +186,7 @@ def _suspects(found: _Judged) -> np.ndarray:
 def _tables(found: _Judged, classes: tuple[str, ...], params: LabelNoiseParams) -> list[Table]:
     import numpy as np
 
-    from assessor_checks._label_noise import el2n, margin
+    from assessor_checks.data._label_noise import el2n, margin
 
     noise, tables = found.noise, []
     if len(classes) <= _MATRIX:
@@ -216,7 +216,7 @@ def _tables(found: _Judged, classes: tuple[str, ...], params: LabelNoiseParams) 
 def _quantiles(found: _Judged) -> Series:
     import numpy as np
 
-    from assessor_checks._label_noise import el2n
+    from assessor_checks.data._label_noise import el2n
 
     shares = np.linspace(0, 1, QUANTILES)
     values = np.quantile(el2n(found.labels, found.scores), shares)

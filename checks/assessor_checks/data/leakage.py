@@ -26,8 +26,8 @@ from assessor.contract import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from assessor_checks._leakage import Twins
-    from assessor_checks._single_features import Feature
+    from assessor_checks.data._leakage import Twins
+    from assessor_checks.data._single_features import Feature
 
 _SHOWN = 50
 _CHANCE = 0.01  # share of rows with a twin by chance from which twins show no leak
@@ -106,7 +106,7 @@ def measure(subject: Subject, params: LeakageParams, seed: int) -> Result:
     Raises:
         NotApplicable: There are no features, splits are empty or of different shapes, or the group is not recorded.
     """
-    from assessor_checks._representation import numbers
+    from assessor_checks.data._representation import numbers
 
     train, test = subject.splits["train"], subject.splits["test"]
     if numbers(train).shape[1:] != numbers(test).shape[1:]:
@@ -128,7 +128,7 @@ def measure(subject: Subject, params: LeakageParams, seed: int) -> Result:
 
 
 def _twins(train: Split, test: Split, params: LeakageParams, seed: int) -> Twins:
-    from assessor_checks import _leakage
+    from assessor_checks.data import _leakage
 
     assert train.features is not None
     assert test.features is not None
@@ -143,7 +143,7 @@ def _twin_shares(twins: Twins, test: Split, params: LeakageParams) -> list[Metri
 
     from assessor_checks._intervals import Estimate
     from assessor_checks._near_duplicates import same_rows
-    from assessor_checks._representation import clumped_share, metric
+    from assessor_checks.data._representation import clumped_share, metric
 
     assert test.features is not None
     clumps, shown = same_rows(test.features)[0], twins.complete and twins.chance < _CHANCE
@@ -164,8 +164,8 @@ def _inflation(subject: Subject, twins: Twins, params: LeakageParams) -> list[Me
     """What the rows with twins add to the performance measured on the test split."""
     import numpy as np
 
-    from assessor_checks import _leakage
-    from assessor_checks._representation import metric
+    from assessor_checks.data import _leakage
+    from assessor_checks.data._representation import metric
 
     labels, predictions = subject.splits["test"].labels, subject.predictions("test")
     alone = int((~twins.close).sum())
@@ -185,7 +185,7 @@ def _groups(train: Split, test: Split, params: LeakageParams) -> list[Metric]:
     """Share of test rows whose group also occurs in training."""
     import numpy as np
 
-    from assessor_checks._representation import clumped_share, metric
+    from assessor_checks.data._representation import clumped_share, metric
 
     if params.group is None:
         return []
@@ -203,9 +203,9 @@ def _groups(train: Split, test: Split, params: LeakageParams) -> list[Metric]:
 
 def _features(subject: Subject, train: Split, params: LeakageParams, seed: int) -> tuple[list[Feature], list[str]]:
     """Score of every single feature of a table, best first, and what was left out."""
-    from assessor_checks import _single_features as maths
     from assessor_checks._inputs import chosen_rows
-    from assessor_checks._representation import numbers
+    from assessor_checks.data import _single_features as maths
+    from assessor_checks.data._representation import numbers
 
     if numbers(train).ndim != 2:
         return [], ["The inputs are no table, so single features were not scored."]
@@ -226,8 +226,8 @@ def _features(subject: Subject, train: Split, params: LeakageParams, seed: int) 
 
 def _best(features: list[Feature], n: int, params: LeakageParams, subject: Subject) -> list[Metric]:
     """The score of the best single feature; the position of the row is none."""
-    from assessor_checks._representation import extreme, metric
-    from assessor_checks._single_features import score_interval
+    from assessor_checks.data._representation import extreme, metric
+    from assessor_checks.data._single_features import score_interval
 
     own = [feature.score for feature in features if not feature.is_position]
     if not own:
@@ -244,9 +244,9 @@ def _best(features: list[Feature], n: int, params: LeakageParams, subject: Subje
 def _order(subject: Subject, params: LeakageParams) -> tuple[list[Metric], list[Table]]:
     """Whether the order of the rows tells their label, in the split where it does more so."""
     from assessor_checks._gaps import holm
-    from assessor_checks._leakage import row_order
-    from assessor_checks._representation import metric
-    from assessor_checks._single_features import quarters
+    from assessor_checks.data._leakage import row_order
+    from assessor_checks.data._representation import metric
+    from assessor_checks.data._single_features import quarters
 
     found = {}
     for name in ("train", "test"):
@@ -296,7 +296,7 @@ def _twin_table(twins: Twins) -> list[Table]:
 
 
 def _feature_table(features: list[Feature], params: LeakageParams) -> list[Table]:
-    from assessor_checks._single_features import score_interval
+    from assessor_checks.data._single_features import score_interval
 
     if not features:
         return []

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._intervals import Estimate
-    from assessor_checks._quality import Column, Look
+    from assessor_checks.data._quality import Column, Look
 
 _SHOWN = 60
 _COARSE = 0.01  # share of repeated rows after shuffling from which copies are ordinary
@@ -137,8 +137,8 @@ def measure(subject: Subject, params: QualityParams, seed: int) -> Result:
 def _look(subject: Subject, name: str, params: QualityParams, seed: int) -> Look:
     import numpy as np
 
-    from assessor_checks import _quality
-    from assessor_checks._representation import numbers
+    from assessor_checks.data import _quality
+    from assessor_checks.data._representation import numbers
 
     split = subject.splits[name]
     features = numbers(split)
@@ -157,7 +157,7 @@ def _look(subject: Subject, name: str, params: QualityParams, seed: int) -> Look
 
 def _share(looks: list[Look], fault: str, params: QualityParams) -> Metric:
     """Share of rows with the fault in the split where it is larger."""
-    from assessor_checks._representation import clumped_share, extreme, metric
+    from assessor_checks.data._representation import clumped_share, extreme, metric
 
     def interval(index: int, confidence: float) -> Estimate:
         return clumped_share(looks[index].flags[fault], looks[index].copies.clumps, confidence)
@@ -179,9 +179,9 @@ def _floor(subject: Subject, looks: list[Look], params: QualityParams, seed: int
     """Least error that the conflicting labels leave to any model, in the split where it is larger."""
     import numpy as np
 
-    from assessor_checks import _quality
     from assessor_checks._intervals import Estimate, bootstrap_ratio
-    from assessor_checks._representation import clumped_share, extreme, metric
+    from assessor_checks.data import _quality
+    from assessor_checks.data._representation import clumped_share, extreme, metric
 
     def interval(index: int, confidence: float) -> Estimate:
         clumps = looks[index].copies.clumps
@@ -293,7 +293,7 @@ def _by_class(subject: Subject) -> list[Table]:
 
 def _by_attribute(subject: Subject) -> list[Table]:
     """What the sensitive attributes miss; other columns may only hold numbers."""
-    from assessor_checks._quality import written_missing
+    from assessor_checks.data._quality import written_missing
 
     rows: list[tuple[Cell, ...]] = []
     for name in ("train", "test"):
@@ -308,7 +308,7 @@ def _by_attribute(subject: Subject) -> list[Table]:
 
 def _remarks(subject: Subject, look: Look, params: QualityParams) -> list[str]:
     """What a reader of the numbers of one split must know."""
-    from assessor_checks._quality import same_columns
+    from assessor_checks.data._quality import same_columns
 
     said, names = [], dict(zip(look.names, look.columns, strict=False))
     if not look.columns:

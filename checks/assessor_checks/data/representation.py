@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._intervals import Estimate
-    from assessor_checks._representation import Cells, Columns, Group
+    from assessor_checks.data._representation import Cells, Columns, Group
 
 _MOST_CELLS = 20_000
 _SHOWN = 60
@@ -105,7 +105,7 @@ def measure(subject: Subject, params: RepresentationParams, seed: int) -> Result
     Raises:
         NotApplicable: There are no groups to look at, or a parameter names what is not there.
     """
-    from assessor_checks import _representation as maths
+    from assessor_checks.data import _representation as maths
 
     splits = dict.fromkeys(params.splits or [name for name in ("train", "test") if name in subject.splits])
     strict = bool(params.attributes) or not (params.reference or params.classes)
@@ -136,7 +136,7 @@ def _cells(columns: Columns, params: RepresentationParams) -> tuple[dict[str, Ce
     """Rows in every combination of groups, by split, or why they are not counted."""
     import math
 
-    from assessor_checks import _representation as maths
+    from assessor_checks.data import _representation as maths
 
     domain = list(columns.domain.items())
     if math.prod(len(groups) for _, groups in domain) > _MOST_CELLS:
@@ -160,7 +160,7 @@ def _cells(columns: Columns, params: RepresentationParams) -> tuple[dict[str, Ce
 
 
 def _ratios(judged: list[Group], params: RepresentationParams) -> list[Metric]:
-    from assessor_checks import _representation as maths
+    from assessor_checks.data import _representation as maths
 
     def interval(index: int, confidence: float) -> Estimate:
         group = judged[index]
@@ -199,7 +199,7 @@ def _exact(name: str, value: float, n: int, method: str, unit: str = "1") -> Met
 def _sizes(groups: list[Group], judged: list[Group]) -> list[Metric]:
     import numpy as np
 
-    from assessor_checks._representation import effective_size
+    from assessor_checks.data._representation import effective_size
 
     effective = []
     for split, name in dict.fromkeys((group.split, group.attribute) for group in judged):
@@ -235,7 +235,7 @@ def _tested(judged: list[Group], params: RepresentationParams, seed: int) -> Met
     import numpy as np
 
     from assessor_checks._gaps import holm
-    from assessor_checks._representation import multinomial_p
+    from assessor_checks.data._representation import multinomial_p
 
     p_values: list[float] = []
     for split, name in dict.fromkeys((group.split, group.attribute) for group in judged):
@@ -255,7 +255,7 @@ def _tested(judged: list[Group], params: RepresentationParams, seed: int) -> Met
 
 
 def _power(judged: list[Group], params: RepresentationParams) -> list[str]:
-    from assessor_checks._representation import POWER, detectable_ratio
+    from assessor_checks.data._representation import POWER, detectable_ratio
 
     hardest = min(judged, key=lambda group: (group.wanted or 0) * group.n)
     assert hardest.wanted is not None
@@ -268,7 +268,7 @@ def _power(judged: list[Group], params: RepresentationParams) -> list[str]:
 
 def _table(groups: list[Group], params: RepresentationParams) -> Table:
     """All groups, the one with the least ratio first; those that are only counted last."""
-    from assessor_checks._representation import ratio, share
+    from assessor_checks.data._representation import ratio, share
 
     rows: list[tuple[Cell, ...]] = []
     for group in sorted(groups, key=lambda x: (x.wanted is None, x.hits / x.n / (x.wanted or 1), x.hits)):

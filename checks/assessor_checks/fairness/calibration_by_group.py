@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._calibration import TrueEce
-    from assessor_checks._group_calibration import CalibrationComparison
     from assessor_checks._groups import Groups
+    from assessor_checks.fairness._group_calibration import CalibrationComparison
 
 INFO = CheckInfo(
     id="fairness.calibration_by_group",
@@ -113,7 +113,7 @@ def measure(subject: Subject, params: CalibrationByGroupParams, seed: int) -> Re
     import numpy as np
 
     from assessor_checks import _calibration, _groups
-    from assessor_checks._group_calibration import compare_calibration
+    from assessor_checks.fairness._group_calibration import compare_calibration
 
     split = subject.splits["test"]
     if split.attributes is None or split.n == 0:
@@ -257,7 +257,7 @@ def _power_sentence(groups: Groups, event: _Event, found: CalibrationComparison)
     """Which differences the widest pair of groups could show."""
     from scipy.special import ndtri
 
-    from assessor_checks._power import POWER
+    from assessor_checks.fairness._power import POWER
 
     worst = max(found.pairs, key=lambda pair: pair.high - pair.low)
     error = (worst.high - worst.low) / (2 * found.gap.critical)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._flips import Attribute
+    from assessor_checks.fairness._flips import Attribute
 
 INFO = CheckInfo(
     id="fairness.counterfactual_flip",
@@ -159,7 +159,7 @@ def _attributes(
     subject: Subject, features: np.ndarray, params: CounterfactualFlipParams
 ) -> tuple[list[Attribute], list[str]]:
     """The sensitive attributes that are features, and sentences on them and the others."""
-    from assessor_checks._flips import find_attribute
+    from assessor_checks.fairness._flips import find_attribute
 
     split = subject.splits["test"]
     assert split.attributes is not None

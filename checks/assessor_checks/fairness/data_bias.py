@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from assessor_checks._data_bias import Missing, Proxy
     from assessor_checks._gaps import Comparison
     from assessor_checks._groups import Groups
-    from assessor_checks._mean_gaps import MeanComparison
+    from assessor_checks.fairness._data_bias import Missing, Proxy
+    from assessor_checks.fairness._mean_gaps import MeanComparison
 
 INFO = CheckInfo(
     id="fairness.data_bias",
@@ -165,7 +165,8 @@ def _labels(
     """Labels compared between groups, and a sentence on what is compared."""
     import numpy as np
 
-    from assessor_checks import _gaps, _mean_gaps, _rates
+    from assessor_checks import _gaps, _rates
+    from assessor_checks.fairness import _mean_gaps
 
     rng = np.random.default_rng([seed, 0])
     if subject.task is Task.REGRESSION:
@@ -188,7 +189,7 @@ def _missing(
     """Missing values compared between groups, and a sentence on them."""
     import numpy as np
 
-    from assessor_checks._data_bias import missing_values
+    from assessor_checks.fairness._data_bias import missing_values
 
     if split.features is None or split.features.ndim != 2:
         return None, ["There is no table of features, so missing values and proxies are not looked at."]
@@ -214,9 +215,9 @@ def _proxies(
     """Dependence of every feature on every attribute; features that are the attribute itself are named and left out."""
     import numpy as np
 
-    from assessor_checks import _data_bias
-    from assessor_checks._dependence import Column
-    from assessor_checks._flips import find_attribute
+    from assessor_checks.fairness import _data_bias
+    from assessor_checks.fairness._dependence import Column
+    from assessor_checks.fairness._flips import find_attribute
 
     if split.features is None or split.features.ndim != 2:
         return [], []
@@ -331,7 +332,7 @@ def _tables(
     tests: list[tuple[str, str, float, float]],
     params: DataBiasParams,
 ) -> tuple[Table, ...]:
-    from assessor_checks._data_bias import missing_table, proxy_table
+    from assessor_checks.fairness._data_bias import missing_table, proxy_table
 
     tables = [
         _group_table(subject, split, groups, params),

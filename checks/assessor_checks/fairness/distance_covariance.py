@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from assessor_checks._dependence import Column, Together
-    from assessor_checks._distance_covariance import Dependence
     from assessor_checks._intervals import Estimate
+    from assessor_checks.fairness._dependence import Column, Together
+    from assessor_checks.fairness._distance_covariance import Dependence
 
 INFO = CheckInfo(
     id="fairness.distance_covariance",
@@ -117,8 +117,8 @@ def measure(subject: Subject, params: DistanceCovarianceParams, seed: int) -> Re
         NotApplicable: Too few rows, an output that does not vary, no attribute that does, or a parameter that does not
             fit.
     """
-    from assessor_checks._dependence import POWER, detectable
     from assessor_checks._gaps import holm
+    from assessor_checks.fairness._dependence import POWER, detectable
 
     split = subject.splits["test"]
     if split.attributes is None or split.n == 0:
@@ -172,7 +172,7 @@ def _output(subject: Subject, params: DistanceCovarianceParams) -> tuple[Column,
     """What the model says of each row, and what that is in words."""
     import numpy as np
 
-    from assessor_checks._dependence import Column
+    from assessor_checks.fairness._dependence import Column
 
     if params.positive is not None and params.positive not in subject.classes:
         raise NotApplicable(f"positive: no class '{params.positive}'; wanted one of {list(subject.classes)}")
@@ -200,7 +200,7 @@ def _columns(attributes: pd.DataFrame, params: DistanceCovarianceParams) -> tupl
     import numpy as np
 
     from assessor_checks import _groups
-    from assessor_checks._dependence import Column
+    from assessor_checks.fairness._dependence import Column
 
     attributes = attributes.rename(columns=str)
     names = list(attributes.columns) if params.attributes is None else list(dict.fromkeys(params.attributes))
@@ -251,7 +251,7 @@ def _measured(
     """Each attribute alone, then all together in both ways."""
     import numpy as np
 
-    from assessor_checks import _dependence as maths
+    from assessor_checks.fairness import _dependence as maths
 
     sets: list[tuple[list[Column], Together | None]] = [([column], None) for column in columns]
     if len(columns) > 1:

@@ -112,7 +112,8 @@ def measure(subject: Subject, params: GroupMetricsParams, seed: int) -> Result:
     """
     import numpy as np
 
-    from assessor_checks import _gaps, _groups, _power, _rates
+    from assessor_checks import _gaps, _groups, _rates
+    from assessor_checks.fairness import _power
 
     split = subject.splits["test"]
     if split.attributes is None or split.n == 0:
@@ -219,7 +220,8 @@ def _all_parity(found: Mapping[str, Comparison], params: GroupMetricsParams) -> 
 def _tables(
     groups: Groups, rates: Mapping[str, Rate], found: Mapping[str, Comparison], params: GroupMetricsParams
 ) -> tuple[Table, ...]:
-    from assessor_checks import _gaps, _power, _rates
+    from assessor_checks import _gaps, _rates
+    from assessor_checks.fairness import _power
 
     pairs = found[params.metric].pairs[:_PAIRS_SHOWN]
     columns = [f"{rate}{end}" for rate in _rates.RATES for end in ("", "_low", "_high")]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._neighbours import Deviation, Neighbours
+    from assessor_checks.fairness._neighbours import Deviation, Neighbours
 
 INFO = CheckInfo(
     id="fairness.individual_consistency",
@@ -97,7 +97,7 @@ def measure(subject: Subject, params: IndividualConsistencyParams, seed: int) ->
     """
     import numpy as np
 
-    from assessor_checks import _neighbours as maths
+    from assessor_checks.fairness import _neighbours as maths
 
     alike = _points(subject, params, seed)
     classes, k = subject.task.is_classification, params.neighbours
@@ -178,7 +178,7 @@ def _used(subject: Subject, features: np.ndarray, params: IndividualConsistencyP
     """Columns that make rows alike, and a sentence on them."""
     import numpy as np
 
-    from assessor_checks._flips import find_attribute
+    from assessor_checks.fairness._flips import find_attribute
 
     split = subject.splits["test"]
     names = split.feature_names
@@ -257,7 +257,7 @@ def _steepness(
     """Quantiles of the largest change of the score for one unit of distance."""
     import numpy as np
 
-    from assessor_checks._neighbours import steepest
+    from assessor_checks.fairness._neighbours import steepest
 
     if subject.task.is_classification and Need.PROBABILITIES not in subject.offers:
         return (), (), ()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from assessor_checks._groups import Groups
     from assessor_checks._rates import Rate
-    from assessor_checks._subgroups import Subgroups
+    from assessor_checks.fairness._subgroups import Subgroups
 
 INFO = CheckInfo(
     id="fairness.intersectional",
@@ -96,7 +96,8 @@ def measure(subject: Subject, params: IntersectionalParams, seed: int) -> Result
     """
     import numpy as np
 
-    from assessor_checks import _groups, _rates, _subgroups
+    from assessor_checks import _groups, _rates
+    from assessor_checks.fairness import _subgroups
 
     split = subject.splits["test"]
     if split.attributes is None or split.n == 0:
@@ -180,7 +181,7 @@ def _short(groups: Groups, rate: Rate, params: IntersectionalParams) -> list[str
 def _power_sentence(groups: Groups, rate: Rate, found: Subgroups, params: IntersectionalParams) -> str:
     import numpy as np
 
-    from assessor_checks._power import POWER, detectable_difference
+    from assessor_checks.fairness._power import POWER, detectable_difference
 
     total = int(rate.cells.sum())
     share = float((found.rate * found.share)[0] + (found.rest * (1 - found.share))[0])
@@ -203,7 +204,7 @@ def _rows(
     import numpy as np
 
     from assessor_checks._intervals import wilson
-    from assessor_checks._subgroups import shrunken
+    from assessor_checks.fairness._subgroups import shrunken
 
     families = np.array(groups.attributes)
     pulled = np.full((len(families), 3), np.nan)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._distribution_gaps import DistributionComparison
     from assessor_checks._groups import Groups
-    from assessor_checks._mean_gaps import MeanComparison
+    from assessor_checks.fairness._distribution_gaps import DistributionComparison
+    from assessor_checks.fairness._mean_gaps import MeanComparison
 
 INFO = CheckInfo(
     id="fairness.regression_parity",
@@ -100,8 +100,9 @@ def measure(subject: Subject, params: RegressionParityParams, seed: int) -> Resu
     """
     import numpy as np
 
-    from assessor_checks import _distribution_gaps, _groups, _mean_gaps
+    from assessor_checks import _groups
     from assessor_checks._gaps import holm
+    from assessor_checks.fairness import _distribution_gaps, _mean_gaps
 
     split = subject.splits["test"]
     if split.attributes is None or split.n == 0:
@@ -167,7 +168,7 @@ def _power_sentence(
     """Which differences the smallest pair of groups could show."""
     import numpy as np
 
-    from assessor_checks._power import POWER, detectable_shift
+    from assessor_checks.fairness._power import POWER, detectable_shift
 
     sizes = groups.members @ np.bincount(groups.cells, minlength=groups.members.shape[1])
     worst = max(item.pairs, key=lambda pair: 1 / sizes[pair.first] + 1 / sizes[pair.second])

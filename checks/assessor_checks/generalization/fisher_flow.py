@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._activations import Layer
-    from assessor_checks._fisher import Read
     from assessor_checks._intervals import Estimate
-    from assessor_checks._signal_designs import Design, Plan
+    from assessor_checks.generalization._activations import Layer
+    from assessor_checks.generalization._fisher import Read
+    from assessor_checks.generalization._signal_designs import Design, Plan
 
 HOW = "bias-corrected, mean over the parameter's values; 95 % delete-a-group jackknife over repeats"
 HOW_LEARNED = "small non-linear reading trained on half of the repeats and judged on the other; 95 % jackknife"
@@ -155,8 +155,8 @@ def measure(subject: Subject, params: FisherFlowParams, seed: int) -> Result:
     Raises:
         NotApplicable: Too few values or repeats, no noise, values that are not finite, or no information to follow.
     """
-    from assessor_checks import _fisher as fisher
-    from assessor_checks import _signal_designs
+    from assessor_checks.generalization import _fisher as fisher
+    from assessor_checks.generalization import _signal_designs
 
     design = _signal_designs.design_of(subject.splits["design"].labels, most=params.max_repeats, seed=seed)
     layers, left_out = _layers(subject, design)
@@ -201,7 +201,7 @@ def _layers(subject: Subject, design: Design) -> tuple[list[Layer], tuple[str, .
     """Recorded layers whose numbers are finite, and the names of the others."""
     import torch
 
-    from assessor_checks import _activations
+    from assessor_checks.generalization import _activations
 
     inputs, _ = subject.tensors("design")
     if not inputs.is_floating_point():
@@ -221,7 +221,7 @@ def _layers(subject: Subject, design: Design) -> tuple[list[Layer], tuple[str, .
 
 
 def _row(layer: Layer, plan: Plan, params: FisherFlowParams, seed: int, done: int, total: int) -> _Row:
-    from assessor_checks import _fisher as fisher
+    from assessor_checks.generalization import _fisher as fisher
 
     progress("information by layer", done, total)
     try:
@@ -238,7 +238,7 @@ def _row(layer: Layer, plan: Plan, params: FisherFlowParams, seed: int, done: in
 
 def _shares(rows: list[_Row]) -> tuple[Estimate, _Loss | None]:
     """The output's share of the input's information, and the largest loss on the way."""
-    from assessor_checks import _jackknife
+    from assessor_checks.generalization import _jackknife
 
     first, last = rows[0], rows[-1]
     for row in (first, last):
@@ -259,7 +259,7 @@ def _shares(rows: list[_Row]) -> tuple[Estimate, _Loss | None]:
 
 def _largest_loss(rows: list[_Row]) -> _Loss | None:
     """Between two layers measured whole, against the most that is found later; None without two of them."""
-    from assessor_checks import _jackknife
+    from assessor_checks.generalization import _jackknife
 
     best = [max(rows[index:], key=lambda row: float(row.mean[0])) for index in range(len(rows))]
     whole = [index for index, row in enumerate(rows) if row.read is not None and not row.read.bounded]
@@ -277,8 +277,8 @@ def _error_ratios(
     """Squared error against the Cramer-Rao bound of the input, on the design and on the training rows."""
     import numpy as np
 
-    from assessor_checks import _fisher as fisher
-    from assessor_checks import _jackknife
+    from assessor_checks.generalization import _fisher as fisher
+    from assessor_checks.generalization import _jackknife
 
     if subject.task.is_classification or params.parameter != "target":
         return ()
@@ -317,7 +317,7 @@ def _error_ratios(
 
 
 def _learned(rows: list[_Row], n: int) -> tuple[Metric, ...]:
-    from assessor_checks import _jackknife
+    from assessor_checks.generalization import _jackknife
 
     first, last = rows[0].learned, rows[-1].learned
     if first is None or last is None:
@@ -333,7 +333,7 @@ def _learned(rows: list[_Row], n: int) -> tuple[Metric, ...]:
 
 
 def _information(name: str, values: np.ndarray, n: int, better: Better, method: str) -> Metric:
-    from assessor_checks._jackknife import jackknife
+    from assessor_checks.generalization._jackknife import jackknife
 
     return _metric(name, jackknife(values), n, method, better=better, unit=UNIT)
 
@@ -365,7 +365,7 @@ def _metric(
 
 
 def _table(rows: list[_Row]) -> Table:
-    from assessor_checks import _jackknife
+    from assessor_checks.generalization import _jackknife
 
     cells = []
     for row in rows:
@@ -436,7 +436,7 @@ def _facts(rows: list[_Row], design: Design, params: FisherFlowParams, left_out:
 def _findings(rows: list[_Row], design: Design, share: Estimate, loss: _Loss | None) -> list[str]:
     import numpy as np
 
-    from assessor_checks import _jackknife
+    from assessor_checks.generalization import _jackknife
 
     remarks = [
         f"A linear reading of the output tells the parameter with {share.value:.0%} of the information that a linear "

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._gap_prediction import Family, Findings, Line
     from assessor_checks._intervals import Estimate
-    from assessor_checks._reference_models import Fit, Recipe, Rows
+    from assessor_checks.generalization._gap_prediction import Family, Findings, Line
+    from assessor_checks.generalization._reference_models import Fit, Recipe, Rows
 
 FEWEST = 8  # reference models below which a line with its scatter says too little
 MATCHED = (0.001, 0.1)  # training losses, as compared with loss_target, that are matched by themselves
@@ -135,8 +135,8 @@ def measure(subject: Subject, params: FlatnessCalibrationParams, seed: int) -> R
         NotApplicable: The last layer cannot be measured, `build` gives another architecture or a trained model, or
             too few reference models reached the training loss.
     """
-    from assessor_checks import _gap_prediction
-    from assessor_checks import _reference_models as reference
+    from assessor_checks.generalization import _gap_prediction
+    from assessor_checks.generalization import _reference_models as reference
 
     if params.gap == "accuracy" and not subject.task.is_classification:
         raise NotApplicable("a regression has no accuracy; set gap: loss")
@@ -172,8 +172,8 @@ def _assess(subject: Subject) -> tuple[_Assessed, float]:
     """The assessed model, and what one unit of loss_target is: 1 nat, or half the variance of the targets."""
     import numpy as np
 
-    from assessor_checks import _reference_models as reference
     from assessor_checks._layers import last_linear
+    from assessor_checks.generalization import _reference_models as reference
 
     sides, layer = {}, None
     for split in ("test", "train"):
@@ -207,7 +207,7 @@ def _gap_of(fit: Fit, kind: str) -> float | None:
 def _family(recipes: tuple[Recipe, ...], fits: list[Fit], params: FlatnessCalibrationParams, target: float) -> Family:
     import numpy as np
 
-    from assessor_checks import _gap_prediction
+    from assessor_checks.generalization import _gap_prediction
 
     rows = [
         (fit["kappa"], gap, recipe.label_noise)
@@ -226,8 +226,8 @@ def _family(recipes: tuple[Recipe, ...], fits: list[Fit], params: FlatnessCalibr
 
 
 def _measured_gap(assessed: _Assessed, kind: str, seed: int) -> Estimate:
-    from assessor_checks import _gap_prediction
     from assessor_checks._intervals import bootstrap_mean, wilson
+    from assessor_checks.generalization import _gap_prediction
 
     train, test = assessed.train, assessed.test
     if kind == "loss" or train.correct is None or test.correct is None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
-    from assessor_checks._hessian import Crossed, Hessian, Outer
-    from assessor_checks._landscape import Landscape
+    from assessor_checks.generalization._hessian import Crossed, Hessian, Outer
+    from assessor_checks.generalization._landscape import Landscape
 
 EXACT = 1024  # parameters up to which the whole Hessian costs little more than its estimates
 STARTS = 5  # Lanczos runs behind the density
@@ -105,7 +105,7 @@ def measure(subject: Subject, params: HessianSpectrumParams, seed: int) -> Resul
     Raises:
         NotApplicable: The split is missing or empty, or the loss or its derivatives are not finite or contradictory.
     """
-    from assessor_checks import _hessian, _landscape
+    from assessor_checks.generalization import _hessian, _landscape
 
     if params.split not in subject.splits:
         raise NotApplicable(f"there is no {params.split} split")
@@ -133,7 +133,7 @@ def _exact(hessian: Hessian, params: HessianSpectrumParams) -> _Spectrum:
     """Everything from the whole matrix."""
     import numpy as np
 
-    from assessor_checks import _hessian
+    from assessor_checks.generalization import _hessian
 
     matrix, forms = _hessian.full_matrix(hessian)
     if not bool(matrix.isfinite().all()):
@@ -148,7 +148,7 @@ def _estimated(hessian: Hessian, params: HessianSpectrumParams, seed: int) -> _S
     """One Lanczos run for eigenvalues and trace, some more for the density, random directions for the trace's rest."""
     import torch
 
-    from assessor_checks import _hessian, _lanczos
+    from assessor_checks.generalization import _hessian, _lanczos
 
     generator = torch.Generator().manual_seed(seed)
     starts = torch.randn(STARTS, hessian.parameters, generator=generator).to(hessian.shares.device, hessian.dtype)
@@ -172,7 +172,7 @@ def _runs(
     """Nodes and weights from some more starts, kept for a later run."""
     import numpy as np
 
-    from assessor_checks import _hessian, _lanczos
+    from assessor_checks.generalization import _hessian, _lanczos
 
     def compute() -> JsonValue:
         krylov, _ = _hessian.krylov_space(hessian, starts, params.steps)
@@ -273,7 +273,7 @@ def _curve(found: _Spectrum, parameters: int, params: HessianSpectrumParams) -> 
     """The density; nothing where it is under a tenth of what a single eigenvalue gives."""
     import numpy as np
 
-    from assessor_checks import _lanczos
+    from assessor_checks.generalization import _lanczos
 
     grid, curve = _lanczos.density(found.measures, points=POINTS, width=WIDTH)
     step = grid[1] - grid[0]

@@ -209,7 +209,7 @@ def _check_same_function(subject: Subject, land: Landscape, b: State) -> None:
 
 def _renumbered(subject: Subject, pair: Pair) -> tuple[State | None, tuple[str, ...]]:
     """The baseline's state with its hidden units renumbered to match the model's, or None with the reason."""
-    from assessor_checks import _permutation as permutation
+    from assessor_checks.generalization import _permutation as permutation
 
     rows = pair.land.inputs[:PROBED]
     try:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
-    from assessor_checks._collapse import Classes, Geometry
     from assessor_checks._intervals import Estimate
+    from assessor_checks.generalization._collapse import Classes, Geometry
 
 QUANTILES = 101  # points of the plotted distribution
 MOST_COMMON = 0.01  # change of NC3 by what the weight vectors have in common that is worth telling
@@ -119,7 +119,7 @@ def measure(subject: Subject, params: NeuralCollapseParams, seed: int) -> Result
         NotApplicable: No last linear layer gives the logits, they are not finite, or fewer than two classes have two
             rows or different features.
     """
-    from assessor_checks import _collapse as collapse
+    from assessor_checks.generalization import _collapse as collapse
 
     weight, sides = _sides(subject)
     for name in ("train", params.split):
@@ -150,8 +150,8 @@ def _sides(subject: Subject) -> tuple[torch.Tensor, dict[str, _Side]]:
     """(C, m) weights and both splits; a single output z counts as the two outputs -z/2 and z/2."""
     import torch
 
-    from assessor_checks import _collapse as collapse
     from assessor_checks import _layers as layers
+    from assessor_checks.generalization import _collapse as collapse
 
     weight, sides = torch.empty(0), {}
     for name in ("train", "test"):
@@ -185,7 +185,7 @@ def _metrics(
     side: _Side, found: Geometry, weight: torch.Tensor, replicates: int, seed: int
 ) -> tuple[list[Metric], float]:
     """NC1, NC2 and NC3 with intervals, and by how much resampling moves NC1 (a logarithm)."""
-    from assessor_checks import _collapse as collapse
+    from assessor_checks.generalization import _collapse as collapse
 
     weight = weight[list(side.classes.labels)]
     drawn = collapse.bootstrap(side.features, side.classes, weight, replicates=replicates, seed=seed)
@@ -228,7 +228,7 @@ def _share(name: str, disagreed: torch.Tensor) -> Metric:
 def _distances(sides: dict[str, _Side]) -> Series:
     import numpy as np
 
-    from assessor_checks import _collapse as collapse
+    from assessor_checks.generalization import _collapse as collapse
 
     shares = np.linspace(0, 1, QUANTILES)
     columns: dict[str, tuple[float | None, ...]] = {"share": tuple(shares.tolist())}
@@ -259,7 +259,7 @@ def _by_class(names: tuple[str, ...], side: _Side, found: Geometry, disagreed: t
 def _remarks(
     subject: Subject, split: str, sides: dict[str, _Side], found: Geometry, weight: torch.Tensor
 ) -> tuple[str, ...]:
-    from assessor_checks import _collapse as collapse
+    from assessor_checks.generalization import _collapse as collapse
 
     side, train = sides[split], sides["train"]
     index, width = list(side.classes.labels), side.features.shape[1]

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
-    from assessor_checks._landscape import Landscape
-    from assessor_checks._norms import Layer
+    from assessor_checks.generalization._landscape import Landscape
+    from assessor_checks.generalization._norms import Layer
 
 SHARE = 0.1  # quantile of the margins that stands for them (Jiang et al. 2020, section 4)
 POINTS = 200  # most points of the plotted distribution
@@ -90,7 +90,7 @@ def measure(subject: Subject, params: NormMeasuresParams, seed: int) -> Result:
     """
     import torch
 
-    from assessor_checks import _landscape, _norms
+    from assessor_checks.generalization import _landscape, _norms
 
     if params.split not in subject.splits:
         raise NotApplicable(f"there is no {params.split} split")
@@ -154,7 +154,7 @@ def _log_product(layers: list[Layer]) -> float | None:
 def _margins(margins: np.ndarray, log_product: float | None) -> list[Metric]:
     """The low end of the margins, as it is and divided by the product of spectral norms."""
     from assessor_checks._intervals import CONFIDENCE
-    from assessor_checks._norms import quantile
+    from assessor_checks.generalization._norms import quantile
 
     found = quantile(margins, SHARE)
     known = found.low is not None and found.high is not None

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._curvature import Budget
     from assessor_checks._intervals import Estimate
-    from assessor_checks._layer_flatness import LayerFlatness
+    from assessor_checks.generalization._curvature import Budget
+    from assessor_checks.generalization._layer_flatness import LayerFlatness
 
 QUANTILES = 200  # most points of the plotted distribution
 INFO = CheckInfo(
@@ -137,8 +137,8 @@ def measure(subject: Subject, params: RelativeFlatnessParams, seed: int) -> Resu
     Raises:
         NotApplicable: The layer or the loss cannot be measured, or values are not finite.
     """
-    from assessor_checks._curvature import Budget
-    from assessor_checks._layer_flatness import measure_layer, training_losses
+    from assessor_checks.generalization._curvature import Budget
+    from assessor_checks.generalization._layer_flatness import measure_layer, training_losses
 
     _check_loss(params.loss, subject.task)
     budget = Budget(params.exact, params.probes, seed, params.maximum)
@@ -251,8 +251,8 @@ def _ratio(
 ) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
     """The ratio to the baseline, or why there is none."""
     from assessor_checks._intervals import CONFIDENCE, bootstrap_ratio
-    from assessor_checks._layer_flatness import measure_layer
     from assessor_checks._layers import same_architecture
+    from assessor_checks.generalization._layer_flatness import measure_layer
 
     if Need.BASELINE not in subject.offers:
         return (), ()
@@ -306,7 +306,7 @@ def _by_layer(
     """Every layer on the same rows, and what could not be measured."""
     import numpy as np
 
-    from assessor_checks._layer_flatness import measure_site, problem_of, sites_of
+    from assessor_checks.generalization._layer_flatness import measure_site, problem_of, sites_of
 
     sites = sites_of(subject, params.split) if params.profile else {}
     if len(sites) < 2:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
 
-    from assessor_checks._hessian import Crossed
-    from assessor_checks._landscape import Landscape
-    from assessor_checks._sharpness import Tolerated, Worst
+    from assessor_checks.generalization._hessian import Crossed
+    from assessor_checks.generalization._landscape import Landscape
+    from assessor_checks.generalization._sharpness import Tolerated, Worst
 
 POINTS = 21  # of the plotted lines
 LINES = 5  # random directions plotted beside the worst one
@@ -112,7 +112,7 @@ def measure(subject: Subject, params: SharpnessParams, seed: int) -> Result:
     """
     import torch
 
-    from assessor_checks import _landscape
+    from assessor_checks.generalization import _landscape
 
     if params.split not in subject.splits:
         raise NotApplicable(f"there is no {params.split} split")
@@ -137,7 +137,7 @@ def _measured(
 ) -> _Found:
     import torch
 
-    from assessor_checks import _sharpness
+    from assessor_checks.generalization import _sharpness
 
     generator = torch.Generator().manual_seed(seed)
     worst = _sharpness.worst_case(land, scale, rho, steps=params.steps, restarts=params.restarts, generator=generator)
@@ -222,7 +222,7 @@ def _lines(land: Landscape, worst: torch.Tensor, radius: float, seed: int) -> Se
     import numpy as np
     import torch
 
-    from assessor_checks import _sharpness
+    from assessor_checks.generalization import _sharpness
 
     size = land.weights.abs()
     generator = torch.Generator().manual_seed(seed)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._intervals import Estimate
-    from assessor_checks._membership_attacks import Attack
+    from assessor_checks.privacy._membership_attacks import Attack
 
 ENOUGH = 50  # members, and non-members, below which no attack can be told from guessing
 PART = 30  # rows of a class on either side from which its own area is given
@@ -105,8 +105,8 @@ def measure(subject: Subject, params: MembershipInferenceParams, seed: int) -> R
     Raises:
         NotApplicable: Only decisions are known, outputs are not finite, or the model cannot be trained anew as asked.
     """
-    from assessor_checks import _membership_attacks as attacks
     from assessor_checks._selective import auroc
+    from assessor_checks.privacy import _membership_attacks as attacks
 
     _refuse(subject, params)
     lira = params.attack == "lira" or (params.attack == "auto" and Need.REFIT in subject.offers)
@@ -143,8 +143,8 @@ def _refuse(subject: Subject, params: MembershipInferenceParams) -> None:
 
 
 def _areas(area: Estimate, attack: Attack, seed: int, *, lira: bool) -> tuple[Metric, ...]:
-    from assessor_checks._membership import advantage
     from assessor_checks._selective import auroc
+    from assessor_checks.privacy._membership import advantage
 
     members, others = attack.scores[attack.is_member], attack.scores[~attack.is_member]
     n, known = len(members), "95 % DeLong interval on the logit scale"
@@ -163,7 +163,7 @@ def _areas(area: Estimate, attack: Attack, seed: int, *, lira: bool) -> tuple[Me
 
 def _rates(attack: Attack) -> tuple[Metric, ...]:
     """Hits at few false alarms, where there are enough other rows to tell."""
-    from assessor_checks._membership import rate_at
+    from assessor_checks.privacy._membership import rate_at
 
     members, others = attack.scores[attack.is_member], attack.scores[~attack.is_member]
     metrics = []
@@ -218,7 +218,7 @@ def _exposed(attack: Attack) -> Table:
 def _curve(attack: Attack) -> Series:
     import numpy as np
 
-    from assessor_checks._membership import roc
+    from assessor_checks.privacy._membership import roc
 
     false, true = roc(attack.scores[attack.is_member], attack.scores[~attack.is_member])
     least = 1 / (~attack.is_member).sum()
@@ -243,7 +243,7 @@ def _doubt(attack: Attack, area: Estimate, shift: Estimate | None) -> str | None
 def _remarks(
     subject: Subject, params: MembershipInferenceParams, attack: Attack, shift: Estimate | None, *, lira: bool
 ) -> tuple[str, ...]:
-    from assessor_checks._membership import ENOUGH_ABOVE
+    from assessor_checks.privacy._membership import ENOUGH_ABOVE
 
     remarks = []
     others = int((~attack.is_member).sum())

@@ -155,10 +155,10 @@ def _spikes(subject: Subject, train: np.ndarray, test: np.ndarray, params: Memor
     """Drops at training rows compared with those at test rows that are no copies of training rows."""
     import numpy as np
 
-    from assessor_checks import _memorisation as maths
-    from assessor_checks._membership import inputs_alone
     from assessor_checks._near_duplicates import shared
     from assessor_checks._selective import auroc
+    from assessor_checks.privacy import _memorisation as maths
+    from assessor_checks.privacy._membership import inputs_alone
 
     if Need.QUERY not in subject.offers or (
         subject.task.is_classification and Need.PROBABILITIES not in subject.offers
@@ -198,7 +198,7 @@ def _spikes(subject: Subject, train: np.ndarray, test: np.ndarray, params: Memor
 def _spike_metrics(
     own: np.ndarray, others: np.ndarray, area: Estimate, params: MemorisedRecordsParams, seed: int
 ) -> tuple[Metric, ...]:
-    from assessor_checks._memorisation import rank_p_value
+    from assessor_checks.privacy._memorisation import rank_p_value
 
     how = (
         f"chance that the model falls off more around a training row than around a test row, over {params.copies} "
@@ -238,8 +238,8 @@ def _drop_quantiles(own: np.ndarray, others: np.ndarray) -> Series:
 
 def _kept(subject: Subject, train: np.ndarray, test: np.ndarray) -> _Part:
     """Training rows inside the model object, and how many test rows are there, which only chance can put there."""
-    from assessor_checks._memorisation import held
     from assessor_checks._near_duplicates import shared
+    from assessor_checks.privacy._memorisation import held
 
     model = _model(subject)
     if model is None:
@@ -278,8 +278,8 @@ def _copies(train: np.ndarray, test: np.ndarray, outputs: np.ndarray, params: Me
     import numpy as np
 
     from assessor_checks._intervals import Estimate, wilson
-    from assessor_checks._memorisation import closest
     from assessor_checks._selective import auroc
+    from assessor_checks.privacy._memorisation import closest
 
     if outputs.shape[1:] != train.shape[1:]:
         raise NotApplicable(f"rows of the {params.outputs} split have another shape than training rows")

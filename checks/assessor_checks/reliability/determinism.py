@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._repeats import Variation
+    from assessor_checks.reliability._repeats import Variation
 
 INFO = CheckInfo(
     id="reliability.determinism",
@@ -84,7 +84,8 @@ def measure(subject: Subject, params: DeterminismParams, seed: int) -> Result:
     """
     import numpy as np
 
-    from assessor_checks import _inputs, _repeats
+    from assessor_checks import _inputs
+    from assessor_checks.reliability import _repeats
 
     features = subject.splits["test"].features
     if features is None or not len(features):

@@ -22,13 +22,13 @@ from assessor.contract import (
     Table,
     Task,
 )
-from assessor_checks._domain import Range, Values
+from assessor_checks.reliability._domain import Range, Values
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._coverage import Combination, Feature
+    from assessor_checks.reliability._coverage import Combination, Feature
 
 GAPS = 30  # empty regions that are named
 ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # rows per combination, for the curve
@@ -109,7 +109,7 @@ def measure(subject: Subject, params: DomainCoverageParams, seed: int) -> Result
     Raises:
         NotApplicable: There are no columns, no domain, or a name or value is unknown.
     """
-    from assessor_checks import _coverage
+    from assessor_checks.reliability import _coverage
 
     counted = _counted(subject, params)
     found = counted.by_strength[params.strength]
@@ -141,7 +141,7 @@ def _counted(subject: Subject, params: DomainCoverageParams) -> _Counted:
 
     import numpy as np
 
-    from assessor_checks import _columns, _coverage, _domain
+    from assessor_checks.reliability import _columns, _coverage, _domain
 
     if params.split not in subject.splits:
         raise NotApplicable(f"there is no {params.split} split (target.data.{params.split})")
@@ -187,8 +187,8 @@ def _exact(name: str, part: int, total: int, method: str, *, primary: bool = Fal
 
 def _chances(counted: _Counted, found: list[Combination], params: DomainCoverageParams) -> list[Metric]:
     """Rows outside the domain, and the probability that the next row shows something new."""
-    from assessor_checks import _coverage
     from assessor_checks._intervals import CONFIDENCE, clopper_pearson
+    from assessor_checks.reliability import _coverage
 
     n = len(counted.codes)
     away = clopper_pearson(int((counted.codes == _coverage.OUTSIDE).any(axis=1).sum()), n)
@@ -209,7 +209,7 @@ def _chances(counted: _Counted, found: list[Combination], params: DomainCoverage
 
 
 def _features_table(counted: _Counted, params: DomainCoverageParams) -> Table:
-    from assessor_checks import _coverage
+    from assessor_checks.reliability import _coverage
 
     rows: list[tuple[Cell, ...]] = []
     for place, (feature, one) in enumerate(zip(counted.features, counted.by_strength[1], strict=True)):
@@ -222,7 +222,7 @@ def _features_table(counted: _Counted, params: DomainCoverageParams) -> Table:
 
 
 def _gaps_table(counted: _Counted, params: DomainCoverageParams) -> Table:
-    from assessor_checks import _coverage
+    from assessor_checks.reliability import _coverage
 
     found = _coverage.gaps(counted.by_strength[params.strength], counted.codes, params.minimum_rows, GAPS)
     rows = tuple(
@@ -245,7 +245,7 @@ def _gaps_table(counted: _Counted, params: DomainCoverageParams) -> Table:
 
 
 def _remarks(counted: _Counted, params: DomainCoverageParams) -> tuple[str, ...]:
-    from assessor_checks import _coverage
+    from assessor_checks.reliability import _coverage
 
     found = counted.by_strength[params.strength]
     part, total = _coverage.covered(found, params.minimum_rows)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from assessor_checks._halves import Candidate, Search
+    from assessor_checks.reliability._halves import Candidate, Search
 
 SHARES = (0.05, 0.1, 0.2, 0.5)  # of the rows, for which the detectable excess is stated
 LEVEL = 0.05  # a group is confirmed where its p-value after Holm is at most this
@@ -98,7 +98,7 @@ def measure(subject: Subject, params: WeakSlicesParams, seed: int) -> Result:
     """
     import numpy as np
 
-    from assessor_checks import _halves
+    from assessor_checks.reliability import _halves
 
     loss = _loss_name(subject, params)
     losses = _losses(subject, loss)
@@ -166,7 +166,7 @@ def _losses(subject: Subject, loss: str) -> np.ndarray:
 
 def _columns(subject: Subject, params: WeakSlicesParams) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Features and attributes of the test rows as one table."""
-    from assessor_checks import _columns
+    from assessor_checks.reliability import _columns
 
     split = subject.splits["test"]
     table = _columns.table_of(split)
@@ -185,8 +185,8 @@ def _columns(subject: Subject, params: WeakSlicesParams) -> tuple[pd.DataFrame, 
 
 
 def _metrics(search: Search, losses: np.ndarray, confirmed: list[Candidate], loss: str) -> tuple[Metric, ...]:
-    from assessor_checks._halves import worst
     from assessor_checks._intervals import CONFIDENCE
+    from assessor_checks.reliability._halves import worst
 
     n, tests = len(losses), len(search.found)
     gap = worst(search.found)
@@ -272,7 +272,7 @@ def _slices_table(search: Search) -> Table:
 
 
 def _power_table(search: Search, loss: str, least: int) -> Table:
-    from assessor_checks._halves import detectable
+    from assessor_checks.reliability._halves import detectable
 
     held, tests = search.held, len(search.found)
     sizes = [(share, round(share * len(held))) for share in SHARES]
@@ -282,7 +282,7 @@ def _power_table(search: Search, loss: str, least: int) -> Table:
 
 
 def _remarks(search: Search, n: int, confirmed: list[Candidate]) -> tuple[str, ...]:
-    from assessor_checks._halves import detectable
+    from assessor_checks.reliability._halves import detectable
 
     tests = len(search.found)
     least = detectable(search.held, 0.1, tests)

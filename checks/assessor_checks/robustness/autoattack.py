@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._balls import Ball
-    from assessor_checks._masking import Signs
     from assessor_checks._pgd import Attack, Plan
-    from assessor_checks._siege import Case
+    from assessor_checks.robustness._masking import Signs
+    from assessor_checks.robustness._siege import Case
 
 MEMBERS = ("APGD-CE", "APGD-T", "FAB-T", "Square")
 INFO = CheckInfo(
@@ -86,14 +86,15 @@ class _Attacker(NamedTuple):
 
     @property
     def ball(self) -> Ball:
-        from assessor_checks._siege import ball
+        from assessor_checks.robustness._siege import ball
 
         return ball(self.case, self.params.eps, self.params.norm)
 
     @property
     def plan(self) -> Plan:
         """APGD-CE."""
-        from assessor_checks import _apgd, _pgd
+        from assessor_checks import _pgd
+        from assessor_checks.robustness import _apgd
 
         return _pgd.Plan(_apgd.climb, self.params.steps, clean_start=False, name=MEMBERS[0])
 
@@ -123,7 +124,7 @@ def measure(subject: Subject, params: AutoAttackParams, seed: int) -> Result:
     Raises:
         NotApplicable: The inputs cannot be perturbed, or the model gives no finite logits or no gradients.
     """
-    from assessor_checks import _masking, _siege
+    from assessor_checks.robustness import _masking, _siege
 
     case = _siege.begun(subject, params, seed)
     attacker = _Attacker(subject, params, case, seed)
@@ -184,8 +185,8 @@ _Member = Callable[["torch.Tensor", "torch.Tensor", "torch.Generator"], "Attack"
 
 def _members(attacker: _Attacker) -> Mapping[str, _Member]:
     """The four attacks by name; with two classes APGD-T climbs the margin, for the DLR loss needs a third logit."""
-    from assessor_checks import _fab, _square
     from assessor_checks._pgd import Loss, campaign
+    from assessor_checks.robustness import _fab, _square
 
     logits_of, params, ball, first = attacker.subject.logits, attacker.params, attacker.ball, attacker.plan
     loss: Loss = "dlr" if attacker.case.rows.classes > 2 else "margin"
@@ -217,7 +218,7 @@ def _restored(plain: Any, inputs: torch.Tensor) -> Attack:
 
 
 def _remarks(attacker: _Attacker, signs: Signs) -> tuple[str, ...]:
-    from assessor_checks import _siege
+    from assessor_checks.robustness import _siege
 
     case, classes = attacker.case, attacker.case.rows.classes
     passed = sum(stage.model_rows for stage in case.siege.stages)

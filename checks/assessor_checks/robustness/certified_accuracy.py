@@ -119,7 +119,8 @@ def measure(subject: Subject, params: CertifiedAccuracyParams, seed: int) -> Res
     Raises:
         NotApplicable: The inputs cannot be changed, no row is complete, or no number of hits could certify the radius.
     """
-    from assessor_checks import _inputs, _smoothing
+    from assessor_checks import _inputs
+    from assessor_checks.robustness import _smoothing
 
     radii = params.radius * _radii()
     thresholds = _smoothing.thresholds_of(radii, params.sigma)
@@ -151,7 +152,8 @@ def _certified(
     """Choose each row's class by some noisy copies, then test it with others; blocks are kept for a later run."""
     import numpy as np
 
-    from assessor_checks import _inputs, _smoothing
+    from assessor_checks import _inputs
+    from assessor_checks.robustness import _smoothing
 
     features = _inputs.float_features(subject)
     chosen = _inputs.chosen_rows(len(features), params.max_samples, seed)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pydantic import JsonValue
 
-    from assessor_checks._corrupting import Plan
     from assessor_checks._intervals import Estimate
+    from assessor_checks.robustness._corrupting import Plan
 
 _Size = Annotated[int, Field(ge=1)]
 INFO = CheckInfo(
@@ -135,7 +135,7 @@ def measure(subject: Subject, params: CorruptionParams, seed: int) -> Result:
 
 
 def _plan(subject: Subject, features: np.ndarray, params: CorruptionParams, seed: int) -> Plan:
-    from assessor_checks import _corrupting
+    from assessor_checks.robustness import _corrupting
 
     if features.ndim == 2 and params.image_shape is None:
         return _corrupting.of_tables(
@@ -191,7 +191,7 @@ def _asked(subject: Subject, rows: np.ndarray, params: CorruptionParams) -> np.n
 
 def _metrics(names: tuple[str, ...], clean: np.ndarray, right: np.ndarray, seed: int) -> tuple[Metric, ...]:
     from assessor_checks._intervals import clopper_pearson
-    from assessor_checks._paired import mean_drop, mean_share, relative_drop
+    from assessor_checks.robustness._paired import mean_drop, mean_share, relative_drop
 
     n, shares = len(clean), right.mean(axis=(0, 1))
     cells = right[..., 0].size
@@ -248,7 +248,7 @@ def _metric(name: str, estimate: Estimate, n: int, better: Better, method: str, 
 
 def _curve(severities: tuple[int, ...], clean: np.ndarray, right: np.ndarray, seed: int) -> Series:
     from assessor_checks._intervals import clopper_pearson
-    from assessor_checks._paired import mean_share
+    from assessor_checks.robustness._paired import mean_share
 
     means = [mean_share(right[:, column].mean(axis=0), seed) for column in range(len(severities))]
     estimates = [clopper_pearson(int(clean.sum()), len(clean)), *means]
@@ -262,7 +262,7 @@ def _curve(severities: tuple[int, ...], clean: np.ndarray, right: np.ndarray, se
 
 
 def _table(names: tuple[str, ...], severities: tuple[int, ...], right: np.ndarray, seed: int) -> Table:
-    from assessor_checks._paired import mean_share
+    from assessor_checks.robustness._paired import mean_share
 
     rows = [
         (name, *one.mean(axis=-1).tolist(), *mean_share(one.mean(axis=0), seed))

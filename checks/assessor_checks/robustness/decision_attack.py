@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pydantic import JsonValue
 
-    from assessor_checks._hopskipjump import Found, Search
-    from assessor_checks._reach import Surroundings
+    from assessor_checks.robustness._hopskipjump import Found, Search
+    from assessor_checks.robustness._reach import Surroundings
 
 POINTS = 41  # of the curve over distances
 FAILED_SHARE = 0.05  # more right rows than this without any adversarial point: the search failed, not the attack
@@ -120,7 +120,7 @@ def measure(subject: Subject, params: DecisionAttackParams, seed: int) -> Result
     Raises:
         NotApplicable: The inputs cannot be changed, or no row is complete.
     """
-    from assessor_checks._reach import surroundings
+    from assessor_checks.robustness._reach import surroundings
 
     rows = _rows(subject, params, seed)
     around = surroundings(
@@ -173,8 +173,8 @@ def _rows(subject: Subject, params: DecisionAttackParams, seed: int) -> _Rows:
 
 
 def _search(subject: Subject, params: DecisionAttackParams, around: Surroundings) -> Search:
-    from assessor_checks._hopskipjump import Search
-    from assessor_checks._nudges import Norm
+    from assessor_checks.robustness._hopskipjump import Search
+    from assessor_checks.robustness._nudges import Norm
 
     shape = around.known.shape[1:]
     steps = {params.queries * eighth // 8 for eighth in range(1, 9)}
@@ -193,7 +193,7 @@ def _attacked(search: Search, rows: _Rows, params: DecisionAttackParams, seed: i
     """The search on blocks of rows, each kept for a run that goes on."""
     import numpy as np
 
-    from assessor_checks import _hopskipjump
+    from assessor_checks.robustness import _hopskipjump
 
     size, parts = _hopskipjump.rows_at_once(search), []
     for start in range(0, max(1, len(rows.right)), size):
@@ -228,7 +228,7 @@ def _share(name: str, count: int, n: int, better: Better, method: str, *, primar
 def _median(distance: np.ndarray, unit: str) -> list[Metric]:
     """Median of the smallest changes found; nothing where it is endless."""
     from assessor_checks._intervals import CONFIDENCE
-    from assessor_checks._quantiles import quantile
+    from assessor_checks.robustness._quantiles import quantile
 
     value, low, high = quantile(distance, 0.5)
     if math.isinf(value):

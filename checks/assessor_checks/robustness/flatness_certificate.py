@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._certificate import Certificate
     from assessor_checks._inputs import Room
     from assessor_checks._intervals import Estimate
-    from assessor_checks._lipschitz import Bound
+    from assessor_checks.robustness._certificate import Certificate
+    from assessor_checks.robustness._lipschitz import Bound
 
 POINTS = 101  # of the plotted curves
 ESTIMATED = 32  # rows at which the slope of the features is estimated
@@ -114,7 +114,7 @@ class _Rows(NamedTuple):
         """(n,) nats that the loss exceeds at no point within eps."""
         import torch
 
-        from assessor_checks._certificate import loss_bound
+        from assessor_checks.robustness._certificate import loss_bound
 
         radius = torch.from_numpy(eps * self.factor).to(self.terms.loss.device)
         found: np.ndarray = loss_bound(self.terms, radius).cpu().numpy()
@@ -168,7 +168,7 @@ def _slope(subject: Subject, room: Room | None) -> tuple[Bound, float | None]:
     """How much faster the features move than the inputs: a bound, or else an estimate at some rows."""
     import torch
 
-    from assessor_checks import _lipschitz as lipschitz
+    from assessor_checks.robustness import _lipschitz as lipschitz
 
     inputs, _ = subject.tensors("test")
     scale = None if room is None or (room.scale == 1).all() else torch.from_numpy(room.scale).to(inputs.device)
@@ -182,8 +182,8 @@ def _rows(subject: Subject) -> _Rows:
     """Certificates of all rows, some at a time, so that their features are never held together."""
     import torch
 
-    from assessor_checks import _certificate as certificate
     from assessor_checks._layers import BATCH, last_linear
+    from assessor_checks.robustness import _certificate as certificate
 
     everything, labels = subject.tensors("test")
     first = last_linear(subject.module, everything[:1])
@@ -237,8 +237,8 @@ def _means(rows: _Rows, eps: float, seed: int) -> list[Metric]:
     """Bound on the mean loss, and median radii."""
     import numpy as np
 
-    from assessor_checks._certificate import median
     from assessor_checks._intervals import bootstrap_mean
+    from assessor_checks.robustness._certificate import median
 
     loss, n = rows.loss_within(eps), len(rows.margin)
     how = "mean over rows of the largest cross-entropy that flatness allows within eps; 95 % BCa bootstrap over rows"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from assessor_checks._inputs import Room
     from assessor_checks._intervals import Estimate
-    from assessor_checks._valley import Path, Summary
+    from assessor_checks.robustness._valley import Path, Summary
 
 NEAR = 1  # steps around the flip within which a peak counts as near it
 FEW = 10  # flipped rows below which the shares say nothing
@@ -130,8 +130,9 @@ def measure(subject: Subject, params: FlatnessTraceParams, seed: int) -> Result:
 def _attack(subject: Subject, params: FlatnessTraceParams, seed: int, room: Room) -> _Run:
     import torch
 
-    from assessor_checks import _inputs, _valley
+    from assessor_checks import _inputs
     from assessor_checks._pgd import Box
+    from assessor_checks.robustness import _valley
 
     everything, labels = subject.tensors("test")
     most = max(1, min(params.max_samples, _valley.ENTRIES // (params.steps + 1)))
@@ -173,8 +174,8 @@ def _right(subject: Subject, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def _metrics(run: _Run, params: FlatnessTraceParams) -> tuple[Metric, ...]:
     import numpy as np
 
-    from assessor_checks._certificate import median
     from assessor_checks._intervals import clopper_pearson
+    from assessor_checks.robustness._certificate import median
 
     seen, flipped = run.summary, run.summary.flipped
     late = (seen.peak - seen.flip)[flipped]
@@ -246,7 +247,7 @@ def _metric(
 
 
 def _by_step(run: _Run) -> Series:
-    from assessor_checks._valley import quartiles, relative
+    from assessor_checks.robustness._valley import quartiles, relative
 
     columns: dict[str, tuple[float | None, ...]] = {"step": tuple(range(len(run.path.loss)))}
     for name, values in (("flatness", relative(run.path.kappa)), ("loss", run.path.loss)):
@@ -258,7 +259,7 @@ def _by_step(run: _Run) -> Series:
 def _at_flip(run: _Run) -> Series:
     import numpy as np
 
-    from assessor_checks._valley import aligned, quartiles, relative
+    from assessor_checks.robustness._valley import aligned, quartiles, relative
 
     flipped = run.summary.flipped
     shifted = aligned(relative(run.path.kappa)[:, flipped], run.summary.flip[flipped])

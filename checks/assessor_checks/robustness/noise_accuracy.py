@@ -97,7 +97,7 @@ def measure(subject: Subject, params: NoiseParams, seed: int) -> Result:
     """
     from assessor_checks import _inputs as inputs
     from assessor_checks._intervals import clopper_pearson
-    from assessor_checks._paired import mean_drop, mean_share
+    from assessor_checks.robustness._paired import mean_drop, mean_share
 
     room = inputs.room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
     levels = tuple(sorted(set(params.levels)))

@@ -116,8 +116,8 @@ def measure(subject: Subject, params: OodDetectionParams, seed: int) -> Result:
     Raises:
         NotApplicable: No probabilities or features, the score cannot be had, too few rows, or outputs not finite.
     """
-    from assessor_checks import _roc
     from assessor_checks._intervals import CONFIDENCE
+    from assessor_checks.robustness import _roc
 
     if Need.PROBABILITIES not in subject.offers:
         raise NotApplicable(
@@ -145,7 +145,8 @@ def measure(subject: Subject, params: OodDetectionParams, seed: int) -> Result:
 def _scored(subject: Subject, params: OodDetectionParams, seed: int) -> _Scored:
     import numpy as np
 
-    from assessor_checks import _inputs, _ood
+    from assessor_checks import _inputs
+    from assessor_checks.robustness import _ood
 
     regular = _ood.complete(_inputs.float_features(subject))
     rows = regular[_inputs.chosen_rows(len(regular), params.max_samples, seed)]
@@ -186,8 +187,8 @@ def _rows_of(scores: Mapping[str, np.ndarray]) -> int:
 def _metrics(
     found: _Scored, areas: Mapping[str, Estimate], worst: str, params: OodDetectionParams, seed: int
 ) -> tuple[Metric, ...]:
-    from assessor_checks import _roc
     from assessor_checks._intervals import CONFIDENCE, Estimate
+    from assessor_checks.robustness import _roc
 
     outside, inside = found.outside[worst][params.score], found.inside[params.score]
     ends = (min(area.low for area in areas.values()), min(area.high for area in areas.values()))
@@ -249,7 +250,7 @@ def _curve(outside: np.ndarray, inside: np.ndarray) -> Series:
 
 def _table(found: _Scored) -> Table:
     """Every score on every set, with DeLong's interval for each by itself."""
-    from assessor_checks import _roc
+    from assessor_checks.robustness import _roc
 
     rows = []
     for name, scores in found.outside.items():
@@ -262,7 +263,7 @@ def _table(found: _Scored) -> Table:
 
 
 def _remarks(found: _Scored, worst: str, params: OodDetectionParams) -> tuple[str, ...]:
-    from assessor_checks import _roc
+    from assessor_checks.robustness import _roc
 
     area = {score: _roc.auroc(outside, found.inside[score]).value for score, outside in found.outside[worst].items()}
     best = max(area, key=lambda score: area[score])

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._balls import Ball
-    from assessor_checks._masking import Signs
     from assessor_checks._pgd import Loss, Plan
-    from assessor_checks._siege import Case
+    from assessor_checks.robustness._masking import Signs
+    from assessor_checks.robustness._siege import Case
 
 QUERIES = 300  # of the search without gradients, as a sanity check
 INFO = CheckInfo(
@@ -108,7 +108,7 @@ def measure(subject: Subject, params: PgdParams, seed: int) -> Result:
     """
     import torch
 
-    from assessor_checks import _masking, _siege
+    from assessor_checks.robustness import _masking, _siege
 
     case = _siege.begun(subject, params, seed)
     generator = torch.Generator(case.siege.inputs.device).manual_seed(seed)
@@ -130,7 +130,7 @@ def measure(subject: Subject, params: PgdParams, seed: int) -> Result:
 
 
 def _how(params: PgdParams, seed: int, classes: int) -> str:
-    from assessor_checks._siege import NORMS
+    from assessor_checks.robustness._siege import NORMS
 
     norm, method = NORMS[params.norm], params.method.upper()
     losses = " + ".join(loss.upper() for loss in _losses(params, classes))
@@ -161,7 +161,8 @@ class _Attacker(NamedTuple):
     generator: torch.Generator
 
     def plan(self, restarts: int) -> Plan:
-        from assessor_checks import _apgd, _pgd
+        from assessor_checks import _pgd
+        from assessor_checks.robustness import _apgd
 
         return _pgd.Plan(
             climb=_pgd.ascend if self.params.method == "pgd" else _apgd.climb,
@@ -173,7 +174,7 @@ class _Attacker(NamedTuple):
         )
 
     def ball(self, size: float) -> Ball:
-        from assessor_checks._siege import ball
+        from assessor_checks.robustness._siege import ball
 
         return ball(self.case, self.params.eps * size, self.params.norm)
 
@@ -191,7 +192,7 @@ class _Attacker(NamedTuple):
 
     def up_to_eps(self) -> dict[float, int]:
         """Rows standing by size of the ball, up to eps, where a search without gradients comes last."""
-        from assessor_checks._square import square
+        from assessor_checks.robustness._square import square
 
         found = self.from_clean(size for size in self.params.curve if size < 1)
         self.attack(1.0, self.params.restarts)
@@ -200,14 +201,14 @@ class _Attacker(NamedTuple):
         return found
 
     def signs(self) -> Signs:
-        from assessor_checks._siege import signs
+        from assessor_checks.robustness._siege import signs
 
         plan, bounds = self.plan(2), self.params.bounds
         return signs(self.case, self.subject.logits, self.ball(1.0), plan, bounds, self.generator)
 
 
 def _remarks(params: PgdParams, case: Case, signs: Signs) -> tuple[str, ...]:
-    from assessor_checks import _siege
+    from assessor_checks.robustness import _siege
 
     passed = sum(stage.model_rows for stage in case.siege.stages)
     n, available = len(case.rows.labels), len(case.rows.everything)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from assessor_checks._inputs import Room
-    from assessor_checks._robust_flatness import Attack, Parameters, Surface
+    from assessor_checks.robustness._robust_flatness import Attack, Parameters, Surface
 
     _Find = Callable[[Surface, Attack, "RobustFlatnessParams", int, int], JsonValue]
 
@@ -139,7 +139,7 @@ def _search(subject: Subject, params: RobustFlatnessParams, seed: int, room: Roo
 
     from assessor_checks import _inputs
     from assessor_checks._pgd import Box
-    from assessor_checks._robust_flatness import Attack, Surface
+    from assessor_checks.robustness._robust_flatness import Attack, Surface
 
     everything, labels = subject.tensors("test")
     rows = torch.from_numpy(_inputs.chosen_rows(len(labels), params.max_samples, seed)).to(everything.device)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._trigger import Suspicion, Triggers
+    from assessor_checks.security._trigger import Suspicion, Triggers
 
 LEVEL = 0.05  # at which the size that would have been noticed is given
 FEW = 20  # test rows; fewer are refused
@@ -130,13 +130,13 @@ def measure(subject: Subject, params: TriggerParams, seed: int) -> Result:
 
 def _patches(subject: Subject, rows: np.ndarray, params: TriggerParams, seed: int) -> tuple[Triggers, Suspicion]:
     """By gradients, judged by the other classes."""
-    from assessor_checks import _trigger
+    from assessor_checks.security import _trigger
 
     if Need.GRADIENTS not in subject.offers:
         raise NotApplicable("a patch is sought by gradients and the model gives none; for tables set search: values")
     if len(subject.classes) < 3:
         raise NotApplicable("with two classes there is no other class to compare a patch with")
-    from assessor_checks import _trigger_mask
+    from assessor_checks.security import _trigger_mask
 
     def search() -> Any:
         return _trigger_mask.search_all(
@@ -153,7 +153,7 @@ def _values(
     """By asking, judged by models trained anew, or else by the other classes."""
     import numpy as np
 
-    from assessor_checks import _trigger, _trigger_values
+    from assessor_checks.security import _trigger, _trigger_values
 
     if features.ndim != 2:
         raise NotApplicable("feature values are sought in tables only; set search: patch")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from assessor_checks._known_imports import Standing
-    from assessor_checks._model_files import Found, Look
+    from assessor_checks.security._known_imports import Standing
+    from assessor_checks.security._model_files import Found, Look
 
 ROWS = 200  # findings that are shown
 INFO = CheckInfo(
@@ -99,7 +99,7 @@ def measure(subject: Subject, params: ModelFileParams, seed: int) -> Result:
     Raises:
         NotApplicable: A file is not there or is no file.
     """
-    from assessor_checks._known_imports import Standing
+    from assessor_checks.security._known_imports import Standing
 
     looks = _looks(subject, params)
     found = [
@@ -132,7 +132,7 @@ def _danger(dangerous: set[str]) -> str | None:
 
 
 def _looks(subject: Subject, params: ModelFileParams) -> Mapping[str, Look]:
-    from assessor_checks._model_files import look_into
+    from assessor_checks.security._model_files import look_into
 
     looks, files = {}, subject.origin.files
     if not files:
@@ -177,7 +177,7 @@ def _files(looks: Mapping[str, Look]) -> Table:
 
 
 def _tally(found: tuple[Found, ...]) -> tuple[int, int, int]:
-    from assessor_checks._known_imports import Standing
+    from assessor_checks.security._known_imports import Standing
 
     counts = Counter(one.standing for one in found)
     return counts[Standing.UNKNOWN], counts[Standing.DANGEROUS], counts[Standing.UNREADABLE]

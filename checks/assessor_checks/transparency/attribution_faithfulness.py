@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._explained import Model, Parts, Rows
-    from assessor_checks._faithfulness import Curves
+    from assessor_checks.transparency._faithfulness import Curves
 
 GAP = 0.1  # of the mean difference in output; attributions that should add up and miss by more are not what they claim
 INFO = CheckInfo(
@@ -96,7 +96,7 @@ def measure(subject: Subject, params: FaithfulnessParams, seed: int) -> Result:
     Raises:
         NotApplicable: The rows cannot be explained.
     """
-    from assessor_checks import _attributions as attributions
+    from assessor_checks.transparency import _attributions as attributions
 
     method = params.method_for(subject)
     model = attributions.model_of(subject, params.explained)
@@ -122,8 +122,8 @@ def measure(subject: Subject, params: FaithfulnessParams, seed: int) -> Result:
 def _measured(model: Model, rows: Rows, parts: Parts, method: Method, params: FaithfulnessParams, seed: int) -> _Found:
     import numpy as np
 
-    from assessor_checks import _attributions as attributions
-    from assessor_checks import _faithfulness as faithfulness
+    from assessor_checks.transparency import _attributions as attributions
+    from assessor_checks.transparency import _faithfulness as faithfulness
 
     scores, change = attributions.attribute(model, rows, parts, method, params, seed)
     rng = np.random.default_rng([seed, 5])
@@ -152,8 +152,8 @@ def _measured(model: Model, rows: Rows, parts: Parts, method: Method, params: Fa
 def _metrics(
     subject: Subject, found: _Found, method: Method, params: FaithfulnessParams, seed: int
 ) -> tuple[Metric, ...]:
-    from assessor_checks._attributions import row_metric
-    from assessor_checks._faithfulness import area
+    from assessor_checks.transparency._attributions import row_metric
+    from assessor_checks.transparency._faithfulness import area
 
     unit, shares = _unit(subject, params), found.curves.shares
     how = f"{method}, replacement {params.replacement}, seed {seed}"

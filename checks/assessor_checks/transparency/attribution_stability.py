@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._attributions import Attributions
     from assessor_checks._explained import Model, Parts, Rows
     from assessor_checks._inputs import Room
+    from assessor_checks.transparency._attributions import Attributions
 
 QUANTILES = 101
 INFO = CheckInfo(
@@ -106,8 +106,8 @@ def measure(subject: Subject, params: StabilityParams, seed: int) -> Result:
     Raises:
         NotApplicable: The rows cannot be explained or moved, or no copy keeps its answer.
     """
-    from assessor_checks import _attributions as attributions
     from assessor_checks import _inputs as inputs
+    from assessor_checks.transparency import _attributions as attributions
 
     method = params.method_for(subject)
     model = attributions.model_of(subject, params.explained)
@@ -153,8 +153,8 @@ def _compared(
     """Explanations of rows and copies; methods that draw use the same numbers for a row and all its copies."""
     import numpy as np
 
-    from assessor_checks import _attributions as attributions
-    from assessor_checks._similarity import shared_first, spearman
+    from assessor_checks.transparency import _attributions as attributions
+    from assessor_checks.transparency._similarity import shared_first, spearman
 
     shape, most = (params.copies, len(rows.x)), _first(params, parts)
     here = attributions.attribute(model, rows, parts, method, params, seed)
@@ -207,7 +207,7 @@ def _same(subject: Subject, moved: np.ndarray, rows: Rows) -> np.ndarray:
     """(n,) whether a copy gets the row's answer; always for regression, where any noise changes it a little."""
     import numpy as np
 
-    from assessor_checks._attributions import answers
+    from assessor_checks.transparency._attributions import answers
 
     if not subject.task.is_classification:
         return np.ones(len(moved), dtype=bool)
@@ -226,7 +226,7 @@ def _change(here: Attributions, there: Attributions) -> np.ndarray:
 
 
 def _metrics(found: _Found, method: Method, params: StabilityParams, first: int, seed: int) -> tuple[Metric, ...]:
-    from assessor_checks._attributions import row_metric
+    from assessor_checks.transparency._attributions import row_metric
 
     how = f"{method}, noise up to {params.radius:g} standard deviations, {params.copies} copies a row, seed {seed}"
     kept = f"share of the {first} most important parts that stay among them; {how}"

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._random_layers import Layers
-    from assessor_checks._randomization import Labels
+    from assessor_checks.transparency._random_layers import Layers
+    from assessor_checks.transparency._randomization import Labels
 
 SHOWN = 3  # names of layers in a line of the table
 INFO = CheckInfo(
@@ -95,8 +95,8 @@ def measure(subject: Subject, params: RandomizationParams, seed: int) -> Result:
     Raises:
         NotApplicable: The model has no layers to reach and cannot be trained anew, or the rows cannot be explained.
     """
-    from assessor_checks import _attributions as attributions
-    from assessor_checks._similarity import spearman
+    from assessor_checks.transparency import _attributions as attributions
+    from assessor_checks.transparency._similarity import spearman
 
     method = params.method_for(subject)
     by_layers = Need.GRADIENTS in subject.offers
@@ -121,11 +121,11 @@ def measure(subject: Subject, params: RandomizationParams, seed: int) -> Result:
     layers: Layers | None = None
     labels: Labels | None = None
     if by_layers:
-        from assessor_checks import _random_layers
+        from assessor_checks.transparency import _random_layers
 
         layers = _random_layers.randomised(subject, explainer, here, models=params.models, stages=params.stages)
     if by_labels:
-        from assessor_checks import _randomization
+        from assessor_checks.transparency import _randomization
 
         labels = _randomization.trained_anew(subject, explainer, here, params.refits)
     size = spearman(abs(here), attributions.size_of_difference(rows, parts))
@@ -147,7 +147,7 @@ def _metrics(
 ) -> tuple[Metric, ...]:
     import numpy as np
 
-    from assessor_checks._attributions import row_metric
+    from assessor_checks.transparency._attributions import row_metric
 
     how = f"{method}, seed {seed}; 95 % interval, t over models and normal over rows"
     metrics = []
@@ -177,7 +177,7 @@ def _metric(name: str, values: np.ndarray, better: Better, method: str, *, prima
     import numpy as np
 
     from assessor_checks._intervals import CONFIDENCE
-    from assessor_checks._randomization import mean_of_draws
+    from assessor_checks.transparency._randomization import mean_of_draws
 
     n = int(np.isfinite(values).any(axis=0).sum())
     if n < 2:
@@ -202,7 +202,7 @@ def _ends(values: np.ndarray) -> tuple[float | None, float | None, float | None]
     """Mean and interval, or nothing where no correlation is defined."""
     import numpy as np
 
-    from assessor_checks._randomization import mean_of_draws
+    from assessor_checks.transparency._randomization import mean_of_draws
 
     return mean_of_draws(values) if np.isfinite(values).any() else (None, None, None)
 

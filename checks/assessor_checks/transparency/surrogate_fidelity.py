@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._intervals import Estimate
-    from assessor_checks._surrogate import Surrogate
+    from assessor_checks.transparency._surrogate import Surrogate
 
 FEW = 30  # test rows; fewer are refused
 SHOWN = 16  # rules in the table at most
@@ -140,7 +140,7 @@ def _fitted(
     """Imitations by the size asked for."""
     import numpy as np
 
-    from assessor_checks import _surrogate
+    from assessor_checks.transparency import _surrogate
 
     classes, sizes = subject.task.is_classification, sorted({params.size, *params.sizes})
     if params.kind == "tree":
@@ -176,7 +176,7 @@ def _class_metrics(
     import numpy as np
 
     from assessor_checks._intervals import bootstrap_mean
-    from assessor_checks._surrogate import kappa
+    from assessor_checks.transparency._surrogate import kappa
 
     said, n = chosen.answers(test.features), len(test.model)
     agree = (said == test.model).astype(np.float64)
@@ -272,7 +272,7 @@ def _metric(
 
 def _rules(subject: Subject, chosen: Surrogate, names: tuple[str, ...], test: _Answers) -> Table:
     """The tree's leaves, largest first."""
-    from assessor_checks._surrogate import rules
+    from assessor_checks.transparency._surrogate import rules
 
     classes = subject.task.is_classification
     lines = []

@@ -214,8 +214,9 @@ def _by_class(
     subject: Subject, rows: _Rows, params: CalibrationParams, wanted: int, seed: int
 ) -> tuple[tuple[Metric, ...], tuple[Table, ...]]:
     """Calibration of each class's probability; nothing for two classes, whose probabilities are one number."""
-    from assessor_checks import _calibration, _classwise
+    from assessor_checks import _calibration
     from assessor_checks._gaps import holm
+    from assessor_checks.uncertainty import _classwise
 
     n, classes = rows.scores.shape
     if classes == 2 or _too_many(n, classes):
@@ -310,7 +311,8 @@ def _temperature(rows: _Rows, params: CalibrationParams, wanted: int, seed: int)
     """What temperature scaling would do, fitted on one half of the rows and tried on the other."""
     import numpy as np
 
-    from assessor_checks import _calibration, _classwise
+    from assessor_checks import _calibration
+    from assessor_checks.uncertainty import _classwise
 
     n, classes = rows.scores.shape
     if n < ENOUGH_TO_FIT:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
-    from assessor_checks._coverage_parts import Family
     from assessor_checks._intervals import Estimate
+    from assessor_checks.uncertainty._coverage_parts import Family
 
 ENOUGH = 50  # judged rows below which an interval of the coverage is wider than 0.15 even at 95 %
 PART = 30  # rows of a class, group, stratum or slab that are judged; fewer are only listed
@@ -171,7 +171,7 @@ def measure(subject: Subject, params: ConformalCoverageParams, seed: int) -> Res
 def _sides(subject: Subject, params: ConformalCoverageParams, seed: int) -> tuple[_Side, _Side]:
     import numpy as np
 
-    from assessor_checks._conformal import least_rows
+    from assessor_checks.uncertainty._conformal import least_rows
 
     if subject.task.is_classification and Need.PROBABILITIES not in subject.offers:
         raise NotApplicable("the model gives decisions without probabilities; use reliability.performance")
@@ -221,7 +221,7 @@ def _side(subject: Subject, name: str) -> _Side:
 def _scored(subject: Subject, calibration: _Side, judged: _Side, params: ConformalCoverageParams, seed: int) -> _Found:
     import numpy as np
 
-    from assessor_checks import _conformal
+    from assessor_checks.uncertainty import _conformal
 
     if not subject.task.is_classification:
         here, there = (np.abs(side.outputs - side.labels) for side in (calibration, judged))
@@ -238,8 +238,8 @@ def _scored(subject: Subject, calibration: _Side, judged: _Side, params: Conform
 
 
 def _overall(found: _Found, alpha: float, n: int, m: int) -> tuple[Metric, ...]:
-    from assessor_checks._conformal import p_of_undercoverage
     from assessor_checks._intervals import clopper_pearson
+    from assessor_checks.uncertainty._conformal import p_of_undercoverage
 
     covered = int(found.covered.sum())
     how = f"share of {m} rows whose set holds the truth; promised {1 - alpha:g}, learned on {n} rows"
@@ -271,8 +271,8 @@ def _size(found: _Found) -> np.ndarray:
 
 
 def _widths(calibration: _Side, found: _Found, params: ConformalCoverageParams, seed: int) -> tuple[Metric, ...]:
-    from assessor_checks._conformal import limit_interval, width_ratio
     from assessor_checks._intervals import Estimate
+    from assessor_checks.uncertainty._conformal import limit_interval, width_ratio
 
     n, width = len(found.calibration), 2 * found.limit
     ends = limit_interval(found.calibration, params.alpha)
@@ -300,7 +300,7 @@ def _families(
     subject: Subject, judged: _Side, found: _Found, params: ConformalCoverageParams, seed: int
 ) -> Iterator[Family]:
     """The ways to part the judged rows: class, size or value, groups of persons, a slab that was searched for."""
-    from assessor_checks import _coverage_parts as parts
+    from assessor_checks.uncertainty import _coverage_parts as parts
 
     covered, split = found.covered, subject.splits[judged.split]
     if subject.task.is_classification:
@@ -319,7 +319,7 @@ def _families(
 
 def _worst(family: Family) -> Iterator[Metric]:
     """Coverage of the least covered part, if there are parts to compare."""
-    from assessor_checks._conformal import least_covered
+    from assessor_checks.uncertainty._conformal import least_covered
 
     enough = family.trials >= PART
     if enough.sum() < (1 if family.metric == SLAB else 2):
@@ -350,8 +350,8 @@ def _curve(found: _Found) -> Series:
     """Reached coverage and mean size by promised level, with Wilson intervals."""
     import math
 
-    from assessor_checks._conformal import limit
     from assessor_checks._intervals import wilson
+    from assessor_checks.uncertainty._conformal import limit
 
     rows = []
     for level in LEVELS:

@@ -1,7 +1,0 @@
-"""Model calls on batches of rows."""
-
-from __future__ import annotations
-
-from assessor.contract import in_batches
-
-__all__ = ["in_batches"]
