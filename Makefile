@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TESTS := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 DEMO ?= demo
 
-.PHONY: demo test check fuzz bench studies messages fix clean packages
+.PHONY: demo test check fuzz bench studies detection messages fix clean packages
 
 packages:
 	@missing=""; \
@@ -55,6 +55,10 @@ studies: $(READY)
 	@failed=""; \
 	for study in $(STUDIES); do echo "== $$study"; $(BIN)/python studies/$$study.py || failed="$$failed $$study"; done; \
 	if [ -n "$$failed" ]; then echo "did not hold:$$failed"; exit 1; fi
+
+# Planted defects: does every check find its own? Half an hour on two cores; goes on where it was stopped.
+detection: $(READY)
+	$(BIN)/python studies/detection/run.py --jobs 2
 
 messages: $(READY)
 	$(BIN)/python -m tools.messages
