@@ -80,6 +80,15 @@ MAX_INTEGER = 2**53 - 1  # what JSON holds exactly everywhere (RFC 7493 section 
 
 Number = Annotated[float, AfterValidator(_finite)]
 Integer = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+
+
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if not ends[0] < ends[1]:
+        raise ValueError(f"found {ends[0]:g} to {ends[1]:g}, wanted the least value, then the greatest")
+    return ends
+
+
+Bounds = Annotated[tuple[Number, Number], AfterValidator(_rising)]
 Cell = str | bool | Integer | Number | None
 
 
@@ -90,7 +99,9 @@ class Frozen(BaseModel):
 
 
 class Params(Frozen):
-    """Base of a check's parameters: what the user may set, with defaults and bounds."""
+    """Base of a check's parameters: what the user may set, with defaults and bounds; all numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Metric(Frozen):
@@ -152,6 +163,20 @@ class Table(Frozen):
     rows: tuple[tuple[Cell, ...], ...]
 
 
+class Document(Frozen):
+    """What a measurement found, in the words of another standard: stored with the result, written by export.
+
+    Attributes:
+        name: File name to write it under.
+        standard: Which standard, as `assessor export --format` calls it.
+        content: JSON of that standard.
+    """
+
+    name: str
+    standard: str
+    content: Mapping[str, JsonValue]
+
+
 class Result(Frozen):
     """What `measure` returns: numbers and what must be said beside them, no verdict.
 
@@ -160,6 +185,7 @@ class Result(Frozen):
         series: Data of the plot.
         tables: Findings by group, class or layer.
         remarks: Facts of this run a reader must know (groups too small, columns held fixed).
+        documents: The findings in other standards' words, for other tools.
         doubt: Why these numbers must not be judged, or None; turns any verdict inconclusive.
         danger: Why the model should not be loaded, or None; only from checks of its files, which run before that.
     """
@@ -168,6 +194,7 @@ class Result(Frozen):
     series: tuple[Series, ...] = ()
     tables: tuple[Table, ...] = ()
     remarks: tuple[str, ...] = ()
+    documents: tuple[Document, ...] = ()
     doubt: str | None = None
     danger: str | None = None
 
@@ -469,18 +496,20 @@ def in_batches(function: Callable[..., torch.Tensor], *tensors: torch.Tensor, si
     """
     import torch
 
-    n, start, parts = len(tensors[0]), 0, []
+    n, start, parts, wanted = len(tensors[0]), 0, [], size
     while start < n:
         try:
             parts.append(function(*(tensor[start : start + size] for tensor in tensors)))
         except torch.OutOfMemoryError:
-            if size == 1:
+            tried = min(size, n - start)
+            if tried == 1:
                 raise
-            size = (size + 1) // 2
+            size = (tried + 1) // 2
             torch.cuda.empty_cache()
-            remark(f"The device ran out of memory; the model was run on batches of {size} rows instead.")
         else:
             start += size
+    if size < wanted:
+        remark(f"The device ran out of memory; the model was run on batches of {size} rows instead.")
     return torch.cat(parts)
 
 
@@ -500,6 +529,7 @@ class CheckInfo(Frozen):
         remedy_code: A few lines of Python that do it, or nothing.
         source: Paper with equation number, or standard.
         requirements: Catalog ids it is evidence for.
+        instead: Checks that ask something alike of subjects that this one cannot measure.
     """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")
@@ -514,6 +544,7 @@ class CheckInfo(Frozen):
     remedy_code: str = ""
     source: str
     requirements: tuple[str, ...]
+    instead: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

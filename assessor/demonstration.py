@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from assessor.subjects.loading import call_user
 
 SYSTEMS = ("diabetes", "digits")
 DEVELOPER, AUDITOR = "Demo developer", "Demo auditor"
+PACKAGES = ("numpy", "pandas", "scikit-learn", "scipy", "torch")
 PASSPHRASE = "demo"  # noqa: S105 - a key that is thrown away with the demo and proves nothing
 
 
@@ -54,6 +56,7 @@ def prepare(folder: Path, system: str, say: Callable[[str], None]) -> DemoFolder
     with as_file(files("assessor.templates") / "demo" / system) as source:
         contents = {"assessor.yaml": _text(source, "assessor.yaml").read_bytes()}
         contents |= {"system.py": (source / "system.py").read_bytes(), ".gitignore": b".assessor/\nkeys/*.p12\n"}
+        contents |= {"requirements.txt": _pins()}
         project = Project.create(folder, contents, actor=_(DEVELOPER), action=f"demo {system}")
         say(_("training the model"))
         call_user("system:fit", folder.resolve(), field="demo")
@@ -62,6 +65,11 @@ def prepare(folder: Path, system: str, say: Callable[[str], None]) -> DemoFolder
         answers = _answer(project, source, catalog)
         audits = _audit(project, source, catalog)
     return DemoFolder(project, answers, audits)
+
+
+def _pins() -> bytes:
+    """The packages that the demo's system runs on, in the versions that are installed."""
+    return "".join(f"{name}=={version(name)}\n" for name in PACKAGES).encode()
 
 
 def _text(source: Path, name: str) -> Path:

@@ -36,6 +36,7 @@ from assessor.model import (
     Status,
     SubjectRecord,
 )
+from assessor.registry import load_checks
 from assessor.verdicts import judge
 
 PACKAGES = ("ai-assessor", "numpy", "pandas", "scipy", "scikit-learn", "torch")
@@ -190,6 +191,16 @@ def is_same(run: CheckRun, job: Job) -> bool:
 
 
 def _refusal(check: Check, subject: Subject) -> str | None:
+    """Why the check cannot measure the subject, with the checks that can instead; None where it can."""
+    reason = _lack(check, subject)
+    if reason is None or not check.info.instead:
+        return reason
+    installed = load_checks()
+    others = [name for name in check.info.instead if name in installed and _lack(installed[name], subject) is None]
+    return f"{reason}; measure this instead: {', '.join(others)}" if others else reason
+
+
+def _lack(check: Check, subject: Subject) -> str | None:
     if subject.task not in check.info.tasks:
         tasks = ", ".join(sorted(check.info.tasks))
         return f"measures {tasks} tasks, and this is a {subject.task} task"

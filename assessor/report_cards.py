@@ -24,6 +24,7 @@ WORDS = {
     Verdict.NOT_FULFILLED: "Not fulfilled",
     Verdict.NOT_ASSESSED: "Not assessed",
 }
+MOST_ROWS, FIRST_ROWS, MOST_COLUMNS = 15, 12, 24  # of a table on paper; longer ones show their first rows
 TOLD_COLUMNS = frozenset({"metric", "part", "rate", "split", "status"})
 """Columns of tables whose cells hold words of the checks; other columns may hold names of classes and groups."""
 
@@ -49,6 +50,7 @@ def card(run: CheckRun, check: Check | None) -> dict[str, Any]:
     metric = run.judged_metric
     result = run.result
     interval = run.target.interval if run.target else None
+    plot = _plot(check, result) if check and result else None
     return {
         "id": run.check,
         "anchor": run.check.replace(".", "-"),
@@ -62,8 +64,9 @@ def card(run: CheckRun, check: Check | None) -> dict[str, Any]:
         "small_line": target_line(metric, interval, width=NARROW) if metric else None,
         "metric": _(metric.name.replace("_", " ")) if metric else None,
         "metrics": [_metric(item, judged=metric is not None and item.name == metric.name) for item in run.metrics],
-        "tables": [_table(table.title, table.columns, table.rows) for table in run.tables if len(table.rows) <= 40],
-        "plot": _plot(check, result) if check and result else None,
+        "tables": [_table(table.title, table.columns, table.rows) for table in run.tables],
+        "plot": plot,
+        "plot_lost": plot is None and result is not None and check is not None and check.plot is not None,
         "remarks": _texts(run.remarks),
         "limits": _texts(run.limits),
         "measures": _text(check.info.measures) if check else None,
@@ -90,8 +93,11 @@ def _texts(texts: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _plot(check: Check, result: Result) -> str | None:
-    """The plot as a data URI: a picture can run nothing."""
-    svg = plot_svg(check, result)
+    """The plot as a data URI: a picture can run nothing. None where a check cannot draw what an older one measured."""
+    try:
+        svg = plot_svg(check, result)
+    except Exception:  # noqa: BLE001 - a check's own code, perhaps newer than the result; its numbers are shown
+        return None
     return None if svg is None else f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
@@ -117,7 +123,13 @@ def _metric(metric: Any, *, judged: bool) -> dict[str, Any]:
 
 
 def _table(title: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> dict[str, Any]:
-    """A table whose low and high columns have joined the value before them, with widths by content."""
+    """A table whose low and high columns have joined the value before them, with widths by content.
+
+    Of a long table the first rows are shown, of one that is too wide for paper its title.
+    """
+    total = len(rows)
+    rows = rows if total <= MOST_ROWS else rows[:FIRST_ROWS]
+    rows = rows if len(columns) <= MOST_COLUMNS else ()
     of_classes = "\\" in columns[0]  # rows and columns are classes, whose names stay
     heads: list[str] = []
     cells: list[list[dict[str, str]]] = [[] for _ in rows]
@@ -136,6 +148,7 @@ def _table(title: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ..
         index += 3 if joined else 1
     return {
         "title": retold(title),
+        "left_out": total - len(rows),
         "columns": heads,
         "rows": cells,
         "numeric": numeric,

@@ -37,6 +37,7 @@ ASSURANCE = {
     Assurance.RE_PERFORMED: "measured again",
 }
 
+FILES = "files"  # kind of a subject of which nothing was loaded
 LOUDEST_FIRST = (Status.FAIL, Status.ERROR, Status.INCONCLUSIVE, Status.PASS, Status.MEASURED, Status.NOT_APPLICABLE)
 
 
@@ -53,8 +54,8 @@ def report_content(record: dict[str, Any], assessment: Assessment, checks: Mappi
     """
     digest = sha256_hex(canonical_json(record))
     cards = {name: card(run, checks.get(name)) for name, run in assessment.runs.items()}
-    dimensions = [_dimension(state, assessment, cards) for state in assessment.states]
-    placed = {name for dimension in dimensions for area in dimension["areas"] for name in area["cards"]}
+    placed: set[str] = set()
+    dimensions = [_dimension(state, assessment, cards, placed) for state in assessment.states]
     return {
         "language": language(),
         "report_id": f"AR-{digest[:12].upper()}",
@@ -209,9 +210,10 @@ def _target(target: Mapping[str, Any] | None) -> list[dict[str, str]]:
     return [{"label": label, "value": in_words(without_empty(value))} for label, value in rows.items()]
 
 
-def _dimension(state: DimensionState, assessment: Assessment, cards: Mapping[str, Any]) -> dict[str, Any]:
-    seen: set[str] = set()
-    areas = [_area(area, assessment, cards, seen) for area in state.areas] if not state.skipped else []
+def _dimension(
+    state: DimensionState, assessment: Assessment, cards: Mapping[str, Any], placed: set[str]
+) -> dict[str, Any]:
+    areas = [_area(area, assessment, cards, placed) for area in state.areas] if not state.skipped else []
     rating = state.rating
     return {
         "id": state.id,
@@ -255,11 +257,11 @@ def _dimension(state: DimensionState, assessment: Assessment, cards: Mapping[str
     }
 
 
-def _area(area: AreaState, assessment: Assessment, cards: Mapping[str, Any], seen: set[str]) -> dict[str, Any]:
-    """One area; a card stands in the first area that its check is evidence for."""
+def _area(area: AreaState, assessment: Assessment, cards: Mapping[str, Any], placed: set[str]) -> dict[str, Any]:
+    """One area; a card stands in the first area that its check is evidence for, which is kept in `placed`."""
     head = next(head for _dimension_head, head in assessment.catalog.areas() if head.id == area.id)
-    here = sorted({check for state in area.requirements for check in state.checks if check in cards} - seen)
-    seen.update(here)
+    here = sorted({check for state in area.requirements for check in state.checks if check in cards} - placed)
+    placed.update(here)
     by_id = assessment.catalog.by_id
     said = {**assessment.answers, **assessment.audits}
     return {
@@ -387,12 +389,14 @@ def _environment(assessment: Assessment) -> list[dict[str, Any]]:
 
 
 def _subject(assessment: Assessment) -> list[dict[str, Any]]:
-    """Distinct subjects of the results: one, unless model or data changed in between."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, run in assessment.runs.items():
-        entry = found.setdefault(canonical_json(run.subject).hex(), {**run.subject.model_dump(), "checks": []})
-        entry["checks"].append(name)
-    return list(found.values())
+    """Distinct subjects of the results: one, unless model or data changed in between.
+
+    Checks of files load nothing: their subject is the one that has these files.
+    """
+    records = [run.subject for run in assessment.runs.values()]
+    loaded = [(record.files, record.dependencies) for record in records if record.kind != FILES]
+    kept = [record for record in records if record.kind != FILES or (record.files, record.dependencies) not in loaded]
+    return list({canonical_json(record): record.model_dump() for record in kept}.values())
 
 
 def _provenance(assessment: Assessment) -> dict[str, int]:

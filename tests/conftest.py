@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: spinning threads starve each other
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many test processes as cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors, and as many test processes as cores
 
 from assessor import yamlfile
 from assessor.contract import Better, Check, CheckInfo, Metric, Need, Params, Result, Series, Subject, Task

@@ -83,6 +83,12 @@ def test_bindings_of_catalog_and_checks_agree() -> None:
             assert name in WHOLE.by_id[requirement].checks, (name, requirement)
 
 
+def test_what_a_check_names_instead_is_another_check() -> None:
+    checks = load_checks()
+    for name, check in checks.items():
+        assert set(check.info.instead) <= set(checks) - {name}
+
+
 def test_a_target_of_a_check_is_set_in_one_place() -> None:
     checks = [param.check for item in WHOLE.requirements for param in item.params if param.check]
     assert len(set(checks)) == len(checks)

@@ -131,8 +131,8 @@ def test_batches_are_halved_where_memory_ends() -> None:
 
     with collecting() as remarks:
         assert in_batches(double, torch.arange(7), size=10).tolist() == [0, 2, 4, 6, 8, 10, 12]
-    assert sizes == [7, 5, 3, 3, 1]
-    assert remarks[-1] == "The device ran out of memory; the model was run on batches of 3 rows instead."
+    assert sizes == [7, 4, 2, 2, 2, 1]
+    assert remarks[-1] == "The device ran out of memory; the model was run on batches of 2 rows instead."
 
     def never(x: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("too much")
@@ -175,6 +175,14 @@ def test_a_target_of_another_metric_is_an_error_that_keeps_the_numbers(loaded: A
         (
             {"needs": frozenset({Need.ARCHITECTURE, Need.TEST})},
             "needs a way to build the untrained model (target.model.build)",
+        ),
+        (
+            {"needs": frozenset({Need.TRAIN}), "instead": ("data.quality", "data.leakage", "nobody.has_this")},
+            "needs training data (target.data.train); measure this instead: data.quality",
+        ),
+        (
+            {"tasks": frozenset({Task.REGRESSION}), "instead": ("generalization.gap",)},
+            "measures regression tasks, and this is a binary task",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from assessor.assessment import Assessment
 from assessor.cli import main
+from assessor.contract import Document
 from assessor.criteria import load_catalog
 from assessor.exports.markdown import catalog_markdown
 from assessor.exports.tables import Table, applicability_table, assessment_table, catalog_table, harmless
@@ -130,7 +131,7 @@ def test_export_csv(assessed: Project, capfd: pytest.CaptureFixture[str], tmp_pa
 
 def test_unknown_formats(assessed: Project, capfd: pytest.CaptureFixture[str]) -> None:
     code, _out, err = ran(capfd, "export", "--project", assessed.folder, "--format", "xml")
-    assert (code, err) == (2, "assessor: --format: found 'xml', wanted one of oscal, csv, applicability\n")
+    assert (code, err) == (2, "assessor: --format: found 'xml', wanted one of oscal, csv, applicability, cyclonedx\n")
     code, _out, err = ran(capfd, "catalog", "export", "--format", "xml")
     assert code == 2
     assert "wanted one of json, csv, markdown, oscal, schema, result-schema" in err
@@ -183,3 +184,19 @@ def test_catalog_export_in_every_format(capfd: pytest.CaptureFixture[str], tmp_p
     code, out, _err = ran(capfd, "catalog", "export", "--format", "csv", "--output", path)
     assert (code, out) == (0, f"{path}\n")
     assert len(list(csv.reader(io.StringIO(path.read_text("utf-8-sig"), newline="")))) == 241
+
+
+def test_export_of_a_document_that_a_measurement_holds(
+    capfd: pytest.CaptureFixture[str], assessed: Project, make_run: Make, tmp_path: Path
+) -> None:
+    given = ("export", "--project", assessed.folder, "--format", "cyclonedx")
+    code, out, err = ran(capfd, *given)
+    assert (code, out) == (2, "")
+    assert "assessor check run security.dependencies" in err.replace("\n", " ")
+    bill = {"bomFormat": "CycloneDX", "components": [{"name": "ä"}]}
+    held = Document(name="bom.cdx.json", standard="cyclonedx", content=bill)
+    assessed.save_run(make_run(check="security.dependencies", documents=(held,)))
+    code, out, _err = ran(capfd, *given)
+    assert (code, json.loads(out)) == (0, bill)
+    code, out, _err = ran(capfd, *given, "--output", tmp_path / "bom.cdx.json")
+    assert json.loads((tmp_path / "bom.cdx.json").read_text("utf-8")) == bill

@@ -1,5 +1,6 @@
 """The report: what stands on which page, what is inside the file, what a hostile text can do."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from assessor.charts import plot_svg, target_line
 from assessor.contract import Better, Check, CheckInfo, Metric, Need, Params, Result, Subject, Table, Task
 from assessor.engine import Job, run_job, subject_record
 from assessor.errors import UsageError
-from assessor.model import Answer, JudgedTarget
+from assessor.model import Answer, JudgedTarget, Outcome, Status, SubjectRecord
 from assessor.pdf_signatures import attachments
 from assessor.project import Project, now
 from assessor.report import report_html, report_json, report_pdf
@@ -50,7 +51,7 @@ def plot(result: Result, axes: Axes) -> None:
 INFO = CheckInfo(
     id="test.accuracy", version="1", title="Accuracy by hand", measures="Something.", unit="1",
     needs=frozenset({Need.TEST}), tasks=frozenset(Task), limits=("Four letters are few.",), remedy="Sort better.",
-    source="nobody", requirements=("RE-R-SC-ME-05", "S-R-FS-ME-01"),
+    source="nobody", requirements=("RE-R-SC-ME-05", "S-R-FS-ME-01", "TR-R-AU-ME-05"),
 )  # fmt: skip
 CHECK = Check(INFO, Params, measure, plot)
 
@@ -182,6 +183,60 @@ def test_a_result_whose_check_is_gone_is_shown_without_plot(assessment: Assessme
     assert "κ &amp; &lt;share&gt;" not in html
 
 
+def shown(assessment: Assessment, checks: dict[str, Check], **changes: object) -> str:
+    """The report with its only result changed."""
+    (run,) = assessment.runs.values()
+    changed = dataclasses.replace(assessment, runs={run.check: run.model_copy(update=changes)})
+    return report_html(changed, checks)
+
+
+def test_a_plot_that_cannot_be_drawn_costs_the_plot_only(assessment: Assessment) -> None:
+    def fails(result: Result, axes: Axes) -> None:
+        raise KeyError("a column that the older check did not have")
+
+    html = shown(assessment, {CHECK.id: Check(INFO, Params, measure, fails)})
+    assert "could not draw its plot" in html
+    assert "By letter" in html
+
+
+def test_long_tables_show_their_first_rows_and_wide_ones_their_title(assessment: Assessment) -> None:
+    rows = tuple((f"letter{n}", n) for n in range(16))
+    tables = (
+        Table(name="short", title="Short", columns=("letter", "n"), rows=rows[:15]),
+        Table(name="wide", title="Wide", columns=tuple(f"wide{n}" for n in range(30)), rows=(tuple(range(30)),)),
+    )
+    html = shown(assessment, {}, tables=tables)
+    assert "letter14" in html
+    assert "Wide (more rows in the attached results: 1)" in html
+    assert "wide29" not in html
+    html = shown(assessment, {}, tables=(Table(name="long", title="Long", columns=("letter", "n"), rows=rows),))
+    assert "Long (more rows in the attached results: 4)" in html
+    assert "letter11" in html
+    assert "letter12" not in html
+
+
+def test_what_is_not_applicable_takes_little_room(assessment: Assessment) -> None:
+    outcome = Outcome(status=Status.NOT_APPLICABLE, sentence="needs a train split")
+    html = shown(assessment, {CHECK.id: CHECK}, outcome=outcome, metrics=(), tables=(), remarks=())
+    assert "needs a train split" in html
+    assert "Four letters are few." not in html
+
+
+def test_a_check_of_files_is_about_the_model_that_has_them(assessment: Assessment) -> None:
+    (run,) = assessment.runs.values()
+    owner = run.model_copy(update={"subject": run.subject.model_copy(update={"files": {"m.pt": "a" * 64}})})
+    record = SubjectRecord(kind="files", model_sha256=None, files={"m.pt": "a" * 64}, data={})
+    other = record.model_copy(update={"files": {"m.pt": "b" * 64}})
+    changed = "the results are not all about the same thing"
+    for subject, told in ((record, False), (other, True)):
+        scan = run.model_copy(update={"check": "security.model_file", "subject": subject})
+        ids = {**assessment.run_ids, scan.check: "1"}
+        both = dataclasses.replace(assessment, runs={run.check: owner, scan.check: scan}, run_ids=ids)
+        html = report_html(both, {})
+        assert (changed in html) == told
+        assert f'm.pt, <span class="mono">{"a" * 64}</span>' in html
+
+
 def test_plot_is_the_same_bytes_and_keeps_its_text() -> None:
     result = measure(None, Params(), 0)  # type: ignore[arg-type]
     first, second = plot_svg(CHECK, result), plot_svg(CHECK, result)
@@ -206,3 +261,8 @@ def test_target_line_of_a_point_stays_on_the_paper(value: float) -> None:
     line = target_line(metric(value, None, None), None)
     assert line["band"] is None
     assert line["left"] <= line["value"] <= line["right"]
+
+
+def test_a_measurement_is_printed_once(html: str) -> None:
+    # its check is evidence for requirements of two dimensions, and both lead to the one card
+    assert html.count(f'id="check-{CHECK.id.replace(".", "-")}"') == 1

@@ -81,9 +81,9 @@ classification code column columns compared confidence conflict corruption cover
 duplicate ece eigenvalue eps errors f1 feature fidelity first fixed fooled gap group high if infidelity infinite judged
 kappa kind label largest layer layers level low mae mape margin mean meaning metric n nats nc1 nc3 nc4 neuron nll none
 outlier p-value packages part parts positive precision predicted predictions r2 rank rate ratio recall region
-regression reliability residual resolution risk rmse row rows score scores second seed share sign smallest spearman
-split status step subgroup test throughput timed together train true truly uncertainty unsteadiness value values
-weights
+regression reliability residual resolution risk rmse row rows score scores second seed share sign shrunken smallest
+spearman split status step subgroup test throughput timed together train true truly uncertainty unsteadiness value
+values weights
 """
 _PICTURES = """
 gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur snow frost fog brightness contrast

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, 
 from assessor.errors import UsageError
 
 if TYPE_CHECKING:
+    from assessor.assessment import Assessment
     from assessor.project import Project
 
-FORMATS = ("oscal", "csv", "applicability")
+FORMATS = ("oscal", "csv", "applicability", "cyclonedx")
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +34,7 @@ def export(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the assessment as OSCAL documents, as a table, or as a statement of applicability."""
+    """Write the assessment as OSCAL, a table, a statement of applicability, or its CycloneDX bill of materials."""
     if format_ not in FORMATS:
         raise UsageError(f"--format: found '{format_}', wanted one of {', '.join(FORMATS)}")
     opened = open_project(project)
@@ -48,6 +50,9 @@ def export(
     from assessor.exports.tables import applicability_table, assessment_table
 
     found = Assessment.read(opened)
+    if format_ == "cyclonedx":
+        write_text(_document(found, format_), output)
+        return
     table = assessment_table(found) if format_ == "csv" else applicability_table(found)
     if as_json:
         print_json(table.records())
@@ -65,6 +70,18 @@ def _oscal(project: Project, output: Path | None) -> list[Path]:
     for name, document in documents.items():
         write_whole(folder / name, oscal_json(document))
     return [folder / name for name in documents]
+
+
+def _document(assessment: Assessment, standard: str) -> str:
+    """The document in a standard's words that a current result holds."""
+    for run in assessment.runs.values():
+        for document in run.documents:
+            if document.standard == standard:
+                return json.dumps(dict(document.content), indent=2, ensure_ascii=False) + "\n"
+    raise UsageError(
+        f"--format {standard}: no current result holds such a document. Name the files that list the packages under "
+        "target.dependencies in assessor.yaml, then: assessor check run security.dependencies"
+    )
 
 
 def write_text(text: str, output: Path | None, *, encoding: str = "utf-8") -> None:

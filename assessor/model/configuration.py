@@ -117,7 +117,8 @@ class ModelSpec(Frozen):
         predictions: A table of predictions, when the model itself is not at hand.
         outputs: What the model gives; needed where it gives probabilities.
         build: Gives a new, untrained PyTorch module of the same architecture.
-        train: Takes (features, labels, seed) and gives a PyTorch module newly trained on them, as the model was.
+        train: Takes features, labels (positions in `classes`, or values) and a seed; gives a PyTorch module newly
+            trained on them, as the model was.
         files: Files that hold the model; they are looked into before it is loaded.
     """
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from assessor.contract import Frozen, Metric, Result, Series, Table
+from assessor.contract import Document, Frozen, Metric, Result, Series, Table
 from assessor.model.configuration import Interval
 from assessor.model.words import CheckId, Sha256, Text
 
@@ -97,6 +97,7 @@ class CheckRun(Frozen):
     series: tuple[Series, ...] = ()
     tables: tuple[Table, ...] = ()
     remarks: tuple[str, ...] = ()
+    documents: tuple[Document, ...] = ()
     doubt: str | None = None
     danger: str | None = None
     limits: tuple[str, ...]

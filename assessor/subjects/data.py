@@ -235,6 +235,27 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
+def refuse_other_columns(raws: Mapping[str, RawSplit]) -> None:
+    """Refuse tables whose columns are not those of the test split: rows would be taken for what they are not.
+
+    Raises:
+        UsageError: Names or numbers of columns differ.
+    """
+    test = raws["test"]
+    for raw in raws.values():
+        if raw.features is None or test.features is None or not raw.features.ndim == test.features.ndim == 2:
+            continue
+        found, wanted = raw.features.shape[1], test.features.shape[1]
+        if found != wanted:
+            raise UsageError(f"{raw.where}: rows have {found} features, in {test.where} {wanted}; wanted the same")
+        for ours, theirs in zip(raw.feature_names, test.feature_names, strict=False):
+            if ours != theirs:
+                raise UsageError(
+                    f"{raw.where}: found feature '{ours}' where {test.where} has '{theirs}'; wanted the same features "
+                    "in the same order"
+                )
+
+
 def check_finite(raw: RawSplit) -> None:
     """Refuse features with NaN or infinity.
 

@@ -13,7 +13,14 @@ import pandas as pd
 from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Scores, Split, Task
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
-from assessor.subjects.data import RawSplit, check_finite, label_texts, offered_by, splits_of
+from assessor.subjects.data import (
+    RawSplit,
+    check_finite,
+    label_texts,
+    offered_by,
+    refuse_other_columns,
+    splits_of,
+)
 from assessor.subjects.loading import own_name
 
 
@@ -80,8 +87,12 @@ class SklearnSubject:
         found = np.asarray(self._estimator.predict(self._named(features)))
         if not self.task.is_classification:
             return found.astype(np.float64).reshape(len(features))
-        order = {name: position for position, name in enumerate(self.classes)}
-        return np.array([order[text] for text in label_texts(found)], dtype=np.int64)
+        texts, order = label_texts(found), {name: position for position, name in enumerate(self.classes)}
+        if found.shape != (len(features),):
+            raise ValueError(f"predict gave {found.shape} for {len(features)} rows, wanted one label a row")
+        if strange := set(texts) - set(order):
+            raise ValueError(f"predict gave '{min(strange)}', which is none of the classes {list(order)}")
+        return np.array([order[text] for text in texts], dtype=np.int64)
 
     def query_scores(self, features: np.ndarray) -> np.ndarray:
         """Scores for new inputs."""
@@ -95,9 +106,17 @@ class SklearnSubject:
             raise NotApplicable(f"{type(estimator).__name__} gives no probabilities (no predict_proba)")
         order = {name: position for position, name in enumerate(self.classes)}
         scores = np.zeros((len(features), len(self.classes)))
-        scores[:, [order[text] for text in label_texts(estimator.classes_)]] = estimator.predict_proba(
-            self._named(features)
-        )
+        found, known = np.asarray(estimator.predict_proba(self._named(features))), label_texts(estimator.classes_)
+        if found.shape != (len(features), len(known)):
+            raise ValueError(
+                f"predict_proba gave {found.shape} for {len(features)} rows, wanted one column for each of the "
+                f"{len(known)} classes"
+            )
+        sums = found.sum(axis=1, dtype=np.float64)
+        if (found < 0).any() or (np.abs(sums - 1) > 1e-3).any():
+            row = int(np.argmax(np.abs(sums - 1)))
+            raise ValueError(f"predict_proba gave no probabilities: row {row} sums to {sums[row]:.4g}, wanted 1")
+        scores[:, [order[text] for text in known]] = found
         return scores
 
     def refit(self, rows: np.ndarray, seed: int, labels: np.ndarray | None = None) -> Scores:
@@ -120,8 +139,7 @@ class SklearnSubject:
         if (what, split) not in self._cache:
             features = self.splits[split].features
             assert features is not None
-            proba = what == "scores"
-            made = self._estimator.predict_proba(self._named(features)) if proba else self.query(features)
+            made = self._scored(self._estimator, features) if what == "scores" else self.query(features)
             self._cache[what, split] = np.asarray(made, np.int64 if made.dtype.kind == "i" else np.float64)
         return self._cache[what, split]
 
@@ -176,6 +194,7 @@ def sklearn_subject(
             raise UsageError(f"{raw.where}: wanted numeric features for a scikit-learn estimator")
         if not _allows_nan(estimator):
             check_finite(raw)
+    refuse_other_columns(raws)
     classes = _classes(estimator, spec) if spec.task.is_classification else None
     splits = splits_of(raws, classes)
     subject = SklearnSubject(estimator, spec.task, classes or (), splits, origin=origin)

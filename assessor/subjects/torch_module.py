@@ -12,7 +12,7 @@ import torch
 from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Scores, Split, Task, in_batches
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
-from assessor.subjects.data import RawSplit, check_finite, offered_by, splits_of
+from assessor.subjects.data import RawSplit, check_finite, offered_by, refuse_other_columns, splits_of
 
 PROBED = 256  # rows that tell the kind of outputs before anything is measured
 BATCH = 4096  # rows a forward pass; bounds memory, changes no number
@@ -116,6 +116,8 @@ class TorchSubject:
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, C) logits, or (n,) values for regression, differentiable in `inputs`."""
         out: torch.Tensor = self._module(inputs)
+        if len(out) != len(inputs):
+            raise ValueError(f"the model gave outputs of shape {tuple(out.shape)} for {len(inputs)} rows")
         if self.task is Task.REGRESSION:
             return out.reshape(len(inputs))
         if out.ndim == 1:
@@ -182,7 +184,10 @@ class TorchSubject:
         found = self._given(inputs)
         lost = np.isnan(found).reshape(len(found), -1).any(axis=1)
         if lost.any():
-            raise ValueError(f"the model gives NaN for {int(lost.sum())} of {len(found)} rows")
+            raise ValueError(
+                f"the model gives NaN for {int(lost.sum())} of {len(found)} rows (first: row "
+                f"{int(np.flatnonzero(lost)[0])}); look there for divisions by 0, overflow or missing values"
+            )
         return found
 
     @torch.no_grad()
@@ -236,6 +241,7 @@ def torch_subject(
         if raw.features is None:
             raise UsageError(f"{raw.where}: wanted numeric features for a PyTorch module; name them under features:")
         check_finite(raw)
+    refuse_other_columns(raws)
     out = _first_outputs(module, spec.task, raws["test"], device := _device(device), "target.model.load")
     classes, outputs = _kind(out, spec)
     splits = splits_of(raws, classes)

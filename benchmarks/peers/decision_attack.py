@@ -4,8 +4,8 @@ Breast cancer data, 228 test rows, distances in standard deviations of the train
 the other as it does; ours gets as many questions a row as ART used on average. ART is given every advantage: batches
 of any size, and next to what it returns, the nearest adversarial point it asked for on its way (it never looks back).
 
-The environment is that of requirements.txt in this folder; ART also wants packaging, statsmodels and multiprocess.
-Run: OMP_NUM_THREADS=1 PYTHONPATH=.:checks python benchmarks/peers/decision_attack.py [rows] [iterations]
+The packages need an environment of their own (requirements.txt beside this file says how). Run, with it:
+OMP_NUM_THREADS=1 python benchmarks/peers/decision_attack.py [rows] [iterations]
 """
 
 from __future__ import annotations

@@ -5,11 +5,8 @@
 2. Distance correlation: values equal to dcor's to 1e-9 relative; time at 10 000 rows; p-values of permutation tests.
 3. Newcombe's interval, Holm's adjustment and Welch's interval equal to those of statsmodels.
 
-The packages need an environment of their own:
-    python -m venv peers && . peers/bin/activate
-    pip install -c constraints.txt pydantic pandas numpy scipy scikit-learn fairlearn==0.15.0 dcor==0.7 statsmodels
-    pip install --no-deps -e .
-Run, with it: python benchmarks/peers/fairness.py [--quick]
+The packages need an environment of their own (requirements.txt beside this file says how). Run, with it:
+python benchmarks/peers/fairness.py [--quick]
 """
 
 from __future__ import annotations

@@ -66,13 +66,26 @@ def room(subject: Subject, *, scale: Scale, frozen: tuple[str, ...], bounds: tup
             remarks.append(f"Held fixed because they take at most two values: {names}.")
         held = held | binary
     moved = ~held
+    if not np.isfinite(unit).all():
+        name = _names(~np.isfinite(unit), subject.splits["test"])[0]
+        raise NotApplicable(
+            f"feature '{name}' holds values in the {split.name} split that are infinite or too large to compute their "
+            "spread; correct these values or leave these rows out"
+        )
     least, greatest = bounds or (-np.inf, np.inf)
     low, high = np.where(moved, least, -np.inf), np.where(moved, greatest, np.inf)
     outside = ((features < low) | (features > high)).reshape(len(features), -1).any(axis=1)
     if outside.any():
-        raise NotApplicable(f"bounds {bounds}: {int(outside.sum())} of {len(features)} test rows lie outside them")
+        lowest, highest = float(features[..., moved].min()), float(features[..., moved].max())
+        raise NotApplicable(
+            f"bounds {bounds}: {int(outside.sum())} of {len(features)} test rows lie outside them, "
+            f"with values from {lowest:g} to {highest:g}; set bounds, and distances with them, in the unit of the data"
+        )
     if not (unit * moved).any():
-        raise NotApplicable("every feature is held fixed or constant, so nothing can be perturbed")
+        raise NotApplicable(
+            "every feature is held fixed or constant, so nothing can be perturbed; robustness.corruption_accuracy "
+            "changes columns of two values too"
+        )
     return Room(np.where(held, 0.0, unit), low, high, _names(held, subject.splits["test"]), tuple(remarks))
 
 
@@ -88,7 +101,10 @@ def float_features(subject: Subject) -> np.ndarray:
     if features.dtype.kind == "f":
         return features
     if features.dtype.kind not in "iub" or Need.GRADIENTS in subject.offers:
-        raise NotApplicable(f"the inputs are of type {features.dtype}, wanted floating-point numbers to perturb")
+        raise NotApplicable(
+            f"the inputs are of type {features.dtype}, wanted floating-point numbers to move by a little; where they "
+            "are quantities, such as grey values, load them as float32 and convert them in the model"
+        )
     return features.astype(np.float64)
 
 
@@ -105,9 +121,10 @@ def feature_std(features: np.ndarray) -> np.ndarray:
     """Standard deviation (divisor n) of each feature over the rows, in float64, missing values left out."""
     blocks = [features[start : start + _ROWS] for start in range(0, len(features), _ROWS)]
     count = np.maximum(sum((~np.isnan(block)).sum(axis=0) for block in blocks), 1)
-    mean = sum(np.nansum(block, axis=0, dtype=np.float64) for block in blocks) / count
-    squares = sum(np.nansum((block - mean) ** 2, axis=0) for block in blocks)
-    found: np.ndarray = np.sqrt(squares / count)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite then, which is told
+        mean = sum(np.nansum(block, axis=0, dtype=np.float64) for block in blocks) / count
+        squares = sum(np.nansum((block - mean) ** 2, axis=0) for block in blocks)
+        found: np.ndarray = np.sqrt(squares / count)
     return found
 
 
@@ -134,11 +151,7 @@ def _column(name: str, names: tuple[str, ...], width: int) -> int:
     if name.startswith("#") and name[1:].isdigit() and int(name[1:]) < width:
         return int(name[1:])
     near = difflib.get_close_matches(name, names, n=1)
-    hint = (
-        f"; did you mean '{near[0]}'?"
-        if near
-        else f"; wanted one of {', '.join(names) or 'no names'} or #0 to #{width - 1}"
-    )
+    hint = f"; did you mean '{near[0]}'?" if near else f"; wanted one of {', '.join((*names, ''))}#0 to #{width - 1}"
     raise NotApplicable(f"frozen: no feature '{name}'{hint}")
 
 

@@ -23,7 +23,7 @@ import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from assessor.contract import NotApplicable, Subject
+from assessor.contract import NotApplicable, Subject, in_batches
 from assessor_checks import _layers
 from assessor_checks._losses import per_sample_loss
 
@@ -168,7 +168,7 @@ class Landscape:
     def at(self, state: State) -> Point:
         """Losses and hits of one network."""
         state = self.refreshed(state)
-        outputs = torch.cat([self.outputs(state, chunk) for chunk in self.inputs.split(ROWS)])
+        outputs = in_batches(lambda chunk: self.outputs(state, chunk), self.inputs, size=ROWS)
         right = outputs.argmax(dim=1) == self.labels if self.task.is_classification else None
         return Point(per_sample_loss(self.task, outputs.double(), self.labels), right)
 
@@ -176,7 +176,8 @@ class Landscape:
     def gives(self, state: State, outputs: torch.Tensor) -> bool:
         """Whether a network gives these outputs (k, ...) on the first k rows, up to rounding (sqrt of dtype's eps)."""
         limit = torch.finfo(outputs.dtype).eps ** 0.5 * outputs.abs().max()
-        return bool(((self.outputs(state, self.inputs[: len(outputs)]) - outputs).abs() <= limit).all())
+        found = in_batches(lambda chunk: self.outputs(state, chunk), self.inputs[: len(outputs)], size=ROWS)
+        return bool(((found - outputs).abs() <= limit).all())
 
     @torch.no_grad()
     def along(self, path: Line, alphas: Iterable[float]) -> torch.Tensor:

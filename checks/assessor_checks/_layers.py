@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from assessor.contract import NotApplicable
+from assessor.contract import NotApplicable, remark
 
 BATCH = 4096  # rows a forward pass at most; bounds memory, changes no number
 _ENTRIES = 2**26  # entries of features and logits that a forward pass may give at once
@@ -144,9 +144,14 @@ class Activations:
         rows = sum(len(phi) for phi, _ in self._kept)
         same = torch.ones((), dtype=torch.bool, device=self.weight.device)
         contiguous = True
-        for start in range(rows, self.n, self._batch):
-            with torch.no_grad():
-                (phi, z), out = _recorded(self._module, self.layer, self._inputs[start : start + self._batch])
+        while rows < self.n:
+            try:
+                with torch.no_grad():
+                    (phi, z), out = _recorded(self._module, self.layer, self._inputs[rows : rows + self._batch])
+            except torch.OutOfMemoryError:
+                self._batch = _halved(min(self._batch, self.n - rows))
+                continue
+            rows += len(phi)
             same &= (out.reshape(z.shape) == z).all() | ~torch.isfinite(z).all()
             size = phi.nbytes + z.nbytes
             if contiguous and size <= self._room:
@@ -158,6 +163,19 @@ class Activations:
         if not self._checked and not same:
             raise NotApplicable(_not_the_output(self.name))
         self._checked = True
+
+
+def _halved(rows: int) -> int:
+    """Half as many rows, said in the result, for a device that ran out of memory.
+
+    Raises:
+        OutOfMemoryError: A single row is too much for it.
+    """
+    if rows == 1:
+        raise torch.OutOfMemoryError("a single row is too much for the device")
+    torch.cuda.empty_cache()
+    remark(f"The device ran out of memory; the model was run on batches of {(rows + 1) // 2} rows instead.")
+    return (rows + 1) // 2
 
 
 def last_linear(module: torch.nn.Module, inputs: torch.Tensor, *, batch: int | None = None) -> LastLayer:

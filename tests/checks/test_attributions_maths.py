@@ -21,14 +21,6 @@ from assessor_checks.transparency import _coalitions as coalitions
 CLASSES = ("a", "b", "c")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y):
     return Split(name=name, labels=np.asarray(y), sha256=name, features=np.asarray(x))
 

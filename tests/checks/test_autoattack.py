@@ -21,15 +21,6 @@ W = [1.0, -2.0, 0.5, 0.0]
 SMALL = {"steps": 20, "queries": 60}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def data(n=200, m=4, seed=0):
     return np.random.default_rng(seed).standard_normal((n, m)).astype(np.float32)
 

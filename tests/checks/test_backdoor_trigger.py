@@ -22,14 +22,6 @@ DIGITS = tuple("0123456789")
 TARGET = 7
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y, names=()):
     return Split(name=name, labels=np.asarray(y), sha256=name, features=np.asarray(x), feature_names=names)
 
@@ -79,8 +71,9 @@ def test_a_planted_patch_is_found_and_the_twin_passes():
     assert poisoned.metric("trigger_success").low > 0.8
     assert poisoned.remarks[0].startswith("The easiest class to reach is '7', by a patch on ")
     by_class, trigger = poisoned.tables
-    assert [row[0] for row in by_class.rows] == list(DIGITS)
-    assert min(by_class.rows, key=lambda row: row[1])[0] == "7"
+    assert sorted(row[0] for row in by_class.rows) == list(DIGITS)
+    assert [row[1] for row in by_class.rows] == sorted(row[1] for row in by_class.rows)
+    assert by_class.rows[0][0] == "7"
     assert trigger.title == "Trigger of the class 7"
     strongest = [tuple(map(int, row[0].split(", "))) for row in trigger.rows[:2]]
     assert all(2 <= row <= 5 and column <= 2 for row, column in strongest)
@@ -176,7 +169,7 @@ def test_not_applicable_says_why():
         run(digits(False), search="values")
     with pytest.raises(NotApplicable, match="the model gives none"):
         run(table(False, estimator=LinearSVC()))
-    with pytest.raises(NotApplicable, match="the test split has 10 rows, wanted at least 20"):
+    with pytest.raises(NotApplicable, match="test rows: found 10, wanted at least 20"):
         run(table(False, n=210))
     x = np.zeros((30, 1, 3, 3), np.float32)
     splits = {"test": split("test", x, np.zeros(30, np.int64))}

@@ -368,7 +368,7 @@ def test_equal_confidences_share_one_bin():
     assert result.metric("ece").low == 0
     assert len(result.tables[1].rows) == 1
     assert result.remarks == (
-        "8 instead of 15 bins, for 20 rows a bin on average at 160 rows.",
+        "8 instead of 15 bins, so that 160 rows give 20 a bin on average.",
         "1 of 8 bins are used: equal confidences stay in one bin.",
     )
 
@@ -379,7 +379,7 @@ def test_remarks():
     labels[0] = 1
     result = run(stored(labels, np.zeros(n), hard=np.arange(n) < 3), binning="equal_width", bins=10)
     assert result.remarks == (
-        "5 instead of 10 bins, for 20 rows a bin on average at 100 rows.",
+        "5 instead of 10 bins, so that 100 rows give 20 a bin on average.",
         "1 of 5 bins are used: the others hold no row.",
         "1 rows give the true class probability 0; taken as 2.23e-308 in nll.",
         "In 3 rows the prediction is not the most probable class, whose probability is judged.",
@@ -395,7 +395,7 @@ def test_one_class_only():
 
 
 def test_few_rows_are_doubtful():
-    assert run(stored([1] * 49, [0.9] * 49)).doubt == "49 rows are too few rows to judge calibration; 50 are needed."
+    assert run(stored([1] * 49, [0.9] * 49)).doubt == "49 rows are too few to judge calibration; 50 are needed."
     result = run(stored([1], [0.8]))
     assert result.metric("ece").value == pytest.approx(0.2)
     assert result.metric("brier").low is None

@@ -177,11 +177,13 @@ HALF = {"site": ["a", "b"] * 60}
     [
         (subject(None, [0], [0.5]), {}, "no rows with sensitive attributes"),
         (subject({"site": []}, [], np.empty((0, 2))), {}, "no rows with sensitive attributes"),
-        (subject({"site": ["a"]}, [1], [0.5]), {}, r"at least 50 rows each .*site: a \(1\)"),
+        (subject({"site": ["a"]}, [1], [0.5]), {}, "have 50 rows or more. All rows have the same value of: site."),
+        (subject({"site": ["a"] * 30 + ["b"] * 60}, [1] * 90, [0.5] * 90), {}, r"site: a \(30\)\. Take more rows"),
         (subject(HALF, [0] * 120, [np.nan] * 120), {}, "no probabilities that sum to 1 for 120 of 120 rows"),
         (subject(HALF, [0] * 120, [1.5] * 120), {}, "no probabilities that sum to 1 for 120 of 120 rows"),
         (subject(HALF, [0] * 120, [0.5] * 120), {"positive": "maybe"}, "no class 'maybe'"),
-        (subject(HALF, [0] * 120, [0.5] * 120), {}, "no two groups"),  # nothing ever comes: no variance to judge by
+        # nothing ever comes: no variance to judge by
+        (subject(HALF, [0] * 120, [0.5] * 120), {}, "some came true and some did not; use fairness.group_metrics"),
     ],
 )
 def test_refused(of, params, message):

@@ -13,15 +13,6 @@ from scipy.optimize import brentq
 from assessor_checks.robustness import _certificate as certificate
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def layer(seed, n, d, m, scale=1.0, wrong=False):
     """Random features, weight, bias and labels: the predicted classes, or any."""
     g = torch.Generator().manual_seed(seed)

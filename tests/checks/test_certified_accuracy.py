@@ -19,14 +19,6 @@ matplotlib.use("Agg")
 W = np.array([3.0, -4.0])  # length 5
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def rows_at(distances, seed=0):
     """Rows at these signed distances from the plane."""
     along = np.random.default_rng(seed).standard_normal(len(distances))

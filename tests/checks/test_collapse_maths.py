@@ -12,15 +12,6 @@ from assessor_checks.generalization import _collapse as collapse
 FEW = settings(max_examples=20, deadline=None)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def case(count=4, width=6, rows=10, seed=0, offset=0.0, separation=1.0):
     """Features of `count` classes of unequal size around random means."""
     rng = np.random.default_rng(seed)

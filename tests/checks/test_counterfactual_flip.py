@@ -77,7 +77,7 @@ def test_by_hand():
     assert (up["from"], up["to"], up["rows"]) == ("sex = 0", "sex = 1", 3)
     assert up["share changed"] == pytest.approx(1 / 3)
     assert up["mean change"] == pytest.approx(0.8 / 3) == -down["mean change"]
-    assert up["change low"] <= up["mean change"] <= up["change high"]
+    assert up["mean change low"] <= up["mean change"] <= up["mean change high"]
     assert result.remarks == ("'sex' is flipped among: sex = 0, sex = 1.",)
     assert result.doubt is None
 
@@ -242,7 +242,7 @@ def test_a_table_of_predictions_cannot_be_asked():
 def test_one_row():
     result = run(subject(Rule(lambda x: x[:, 0]), [[0, 1.0], [1, 1.0]], ("sex", "x"), {"sex": ["f", "m"]}), rows=20)
     assert result.metric("flip_rate").value == 1
-    assert table(result)[0]["change low"] is None
+    assert table(result)[0]["mean change low"] is None
 
 
 def test_same_seed_same_bytes():

@@ -20,15 +20,6 @@ FEW = settings(max_examples=12, deadline=None)
 ESTIMATE = Budget(exact=0, probes=3)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Attention(nn.Module):
     """A block with separate projections, packed attention, a residual and a mean over tokens."""
 

@@ -20,14 +20,6 @@ matplotlib.use("Agg")
 W = np.array([1.0, -2.0, 0.5])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def data(n=60, seed=0, d=3):
     return np.random.default_rng(seed).standard_normal((n, d))
 

@@ -38,6 +38,9 @@ def test_locked():
     assert result.metrics[0].primary
     assert {metric.n for metric in result.metrics} == {10}
     assert result.remarks == ()
+    (bill,) = result.documents
+    assert (bill.name, bill.standard, bill.content["specVersion"]) == ("bom.cdx.json", "cyclonedx", "1.6")
+    assert [part["purl"] for part in bill.content["components"]] == [f"pkg:pypi/package{n}@1.{n}" for n in range(10)]
     files, packages = result.tables
     assert files.rows == (("requirements.txt", "requirements of pip", 10, 10, 10, True, 0),)
     assert packages.rows[0] == ("package0", "1.0", "==1.0", True, True, None, "requirements.txt:1")

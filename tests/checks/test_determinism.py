@@ -30,15 +30,6 @@ WAYS = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def rows(n=200, seed=0):
     return np.random.default_rng(seed).standard_normal((n, 4)).astype(np.float32)
 

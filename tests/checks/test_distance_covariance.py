@@ -181,7 +181,8 @@ SEX = {"sex": ["f", "m"] * 20}
     [
         (subject(None, [0, 1], [0.1, 0.9]), {}, "no rows with sensitive attributes"),
         (subject({"sex": []}, [], np.empty((0, 2))), {}, "no rows with sensitive attributes"),
-        (subject({"sex": ["f"]}, [1], [0.9]), {}, "it has the same value in all rows"),
+        (subject({"sex": ["f"] * 30}, [1] * 30, [0.9] * 30), {}, "same value in all rows. Name sensitive attributes"),
+        (subject({"sex": ["f"]}, [1], [0.9]), {}, "1 rows can be compared, too few"),
         (subject({"sex": ["f", "m"]}, [1, 0], [0.9, 0.1]), {}, "2 rows can be compared, too few"),
         (subject(SEX, [0] * 40, [0.5] * 40), {}, "score of class 'yes' is the same in all 40 rows"),
         (subject(SEX, [0] * 40, [np.nan] * 40), {}, "not finite for 40 of 40 rows"),

@@ -146,7 +146,7 @@ def test_refused():
         run(subject(x), domain={"lihgt": {"low": 0, "high": 1}})
     with pytest.raises(NotApplicable, match="columns: no column 'x'; found light, site"):
         run(subject(x), domain=DOMAIN, columns=("x",))
-    with pytest.raises(NotApplicable, match="1 columns have a domain, wanted at least 2 for pairs"):
+    with pytest.raises(NotApplicable, match="1 columns have a domain, wanted at least 2 for pairs; declare them"):
         run(subject(x), domain=DOMAIN, columns=("site",))
     with pytest.raises(NotApplicable, match="no columns to tell regions by"):
         run(subject(np.zeros((5, 1, 2, 2)), names=()))

@@ -19,15 +19,6 @@ THETA = np.linspace(-2, 2, 7)
 SIGNAL = np.array([1.0, 0.5, -0.5, 0.0])  # x = theta * SIGNAL + unit noise: J = 1.5 everywhere
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y):
     return Split(name=name, labels=np.asarray(y, np.float64), sha256=name, features=np.asarray(x))
 

@@ -13,15 +13,6 @@ from assessor_checks.generalization import _fisher as fisher
 THETA = np.linspace(-1, 1, 5)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def draw(seed):
     return torch.Generator().manual_seed(seed)
 

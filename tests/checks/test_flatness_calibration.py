@@ -21,15 +21,6 @@ QUICK = {"models": 9, "max_epochs": 80, "learning_rates": (0.01, 0.02), "batch_s
 LEVELS = {"label_noise": (0.0, 0.2)}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def rows(n, seed):
     """Three overlapping classes in ten dimensions."""
     rng = np.random.default_rng(seed)

@@ -20,15 +20,6 @@ matplotlib.use("Agg")
 CLASSES = ("a", "b", "c")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y, names=()):
     return Split(name=name, labels=np.asarray(y), sha256=name, features=np.asarray(x), feature_names=names)
 

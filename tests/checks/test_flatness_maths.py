@@ -16,15 +16,6 @@ FEW = settings(max_examples=15, deadline=None)
 SHAPES = {"n": st.integers(1, 6), "d": st.integers(2, 5), "m": st.integers(1, 6), "seed": st.integers(0, 10_000)}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def case(n, d, m, seed, dtype=torch.float64, confidence=1.0):
     generator = torch.Generator().manual_seed(seed)
     phi = torch.randn(n, m, generator=generator, dtype=torch.float64).to(dtype)

@@ -18,15 +18,6 @@ from assessor_checks.robustness.flatness_trace import CHECK, FlatnessTraceParams
 matplotlib.use("Agg")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y, names=()):
     return Split(name=name, labels=np.asarray(y), sha256=name, features=np.asarray(x), feature_names=names)
 
@@ -170,14 +161,14 @@ def test_certain_rows_are_left_out_of_what_is_relative():
     net[2].weight.data = torch.tensor([[-1e3, 1e3], [1e3, -1e3]]).double()  # z differs by 2000: p is exactly 0 or 1
     net[2].bias.data.zero_()
     result = run(subject(net))
-    assert "60 rows start with a relative flatness of exactly 0" in result.remarks[-1]
+    assert "relative flatness of exactly 0, since the model is certain: 60." in result.remarks[-1]
     assert "peak_height" not in [metric.name for metric in result.metrics]
     assert result.metric("ends_flatter").value == 0
     CHECK.plot(result, Figure().add_subplot())
 
 
 def test_few_flips_and_broken_rows_give_a_doubt():
-    assert run(subject(head(10.0), n=4)).doubt == "The attack shows little: only 4 rows end misclassified."
+    assert run(subject(head(10.0), n=4)).doubt == "The attack shows little: too few rows end misclassified (4)."
 
     class Broken(torch.nn.Module):
         def __init__(self):

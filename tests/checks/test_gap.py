@@ -53,7 +53,7 @@ def test_by_hand():
     assert loss.unit == "nats"
     assert loss.low < loss.value < loss.high
     assert result.metric("accuracy_gap").value == pytest.approx(3 / 4 - 1 / 3)
-    assert result.doubt is None
+    assert result.doubt == "3 test rows are too few for the interval, which is too narrow below 20."
     assert result.remarks == ()
     (table,) = result.tables
     assert [(row[0], row[1]) for row in table.rows] == [("train", 4), ("test", 3)]
@@ -142,10 +142,24 @@ def test_refused():
         run(stored(good, ([1, 0], [pair(0.9), pair(math.nan)])))
     with pytest.raises(NotApplicable, match="the test split has no rows"):
         run(stored(good, (np.empty(0, np.int64), np.empty((0, 2)))))
+    with pytest.raises(NotApplicable, match="no probabilities that sum to 1 for 1 of 2 rows of the train split"):
+        run(stored(([1, 0], [pair(0.9), [0.5, 0.9]]), good))
+
+
+def test_decisions_alone_give_the_accuracy_gap():
     x, y, *_ = noisy_labels()
     splits = {name: split(name, y, x) for name in ("train", "test")}
-    with pytest.raises(NotApplicable, match="gives no probabilities"):
-        run(SklearnSubject(RidgeClassifier().fit(x, y), Task.BINARY, ("0", "1"), splits))
+    model = RidgeClassifier().fit(x, y)
+    result = run(SklearnSubject(model, Task.BINARY, ("0", "1"), splits))
+    (metric,) = result.metrics
+    assert (metric.name, metric.primary, metric.value) == ("accuracy_gap", True, 0)
+    assert result.remarks == ("The model gives decisions without probabilities, so only accuracies are compared.",)
+    assert result.series == ()
+    right = float((model.predict(x) == y).mean())
+    assert [row[2:6] for row in result.tables[0].rows] == [(None, None, None, right)] * 2
+    axes = Figure().add_subplot()
+    CHECK.plot(result, axes)
+    assert axes.get_xlabel() == "accuracy, with interval"
 
 
 def test_plot_draws():

@@ -15,15 +15,6 @@ from assessor_checks.generalization import _hessian as hessian
 from assessor_checks.generalization import _lanczos, _landscape
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def cross_entropy(z, y):
     return nn.functional.cross_entropy(z, y, reduction="none")
 

@@ -21,15 +21,6 @@ CLASSES = ("a", "b", "c")
 NAMES = ["hessian_trace", "top_eigenvalue", "smallest_eigenvalue", "mean_eigenvalue", "mean_loss"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y):
     return Split(name=name, labels=np.asarray(y), sha256=name, features=np.asarray(x))
 

@@ -8,15 +8,6 @@ import torch
 from assessor_checks.robustness import _image_corruptions as images
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def flat(value, side=224, n=4, channels=3):
     return torch.full((n, channels, side, side), value)
 

@@ -17,15 +17,6 @@ FEW = settings(max_examples=15, deadline=None)
 ALPHAS = np.linspace(0, 1, 5)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def mlp(seed, width=5, classes=3):
     torch.manual_seed(seed)
     tanh = torch.nn.Tanh()

@@ -114,7 +114,7 @@ def test_small_cells_are_named_and_only_shrunken():
     (row,) = (row for row in table(result) if row["subgroup"] == "z")
     assert row["status"] == "insufficient data"
     assert row["rate"] is row["gap"] is row["p_holm"] is None
-    assert 0.2 < row["shrunken rate"] < 0.4
+    assert 0.2 < row["shrunken"] < 0.4
 
 
 def test_shrinkage_lies_between_the_rate_and_the_mean():

@@ -22,15 +22,6 @@ from assessor_checks.data.label_noise import CHECK, LabelNoiseParams
 matplotlib.use("Agg")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def subject(noise=0.0, model=None, load=load_breast_cancer, test_noise=0.0):
     data, rng = load(), np.random.default_rng(0)
     order, classes = rng.permutation(len(data.target)), len(np.unique(data.target))
@@ -183,6 +174,9 @@ def test_refused():
         Task.BINARY, ("0", "1"), {"test": Split("test", labels, "b")}, {"test": labels}, {"test": scores}
     )
     with pytest.raises(NotApplicable, match="not finite for 60 of 60 rows of the test split"):
+        run(broken)
+    scores[:] = (0.5, 0.9)
+    with pytest.raises(NotApplicable, match="no probabilities that sum to 1 for 60 of 60 rows of the test split"):
         run(broken)
 
 

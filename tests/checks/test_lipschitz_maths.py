@@ -11,15 +11,6 @@ from torch import nn
 from assessor_checks.robustness import _lipschitz as lipschitz
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def stretched(net, shape, seed, scale=None, pairs=200):
     """Largest ||phi(x + s d) - phi(x)|| / ||d|| over random pairs, near and far, in float64."""
     g = torch.Generator().manual_seed(seed)

@@ -13,15 +13,6 @@ from assessor_checks.robustness._masking import Signs
 CLEAN = Signs(rows=100, standing=60, unsteady=0, broken=0, flat=0, still=0, blind=0, lost=0, lost_of=100, unfooled=0)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 

@@ -29,15 +29,6 @@ CLASSES = tuple(map(str, range(10)))
 TARGET = JudgedTarget(metric="attack_auc", interval=(None, 0.6), because="test", source="test")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def run(subject, seed=0, **params):
     return CHECK.measure(subject, MembershipInferenceParams(**params), seed)
 
@@ -117,7 +108,7 @@ def moved(by):
         "train": part("train", x[:400] + np.array([by, 0, 0]), y[:400] | 1),
         "test": part("test", x[400:800], y[400:800]),
     }
-    return SklearnSubject(model, Task.BINARY, ("False", "True"), splits)
+    return SklearnSubject(model, Task.BINARY, ("0", "1"), splits)
 
 
 def test_a_shift_is_not_taken_for_membership():
@@ -136,6 +127,9 @@ def test_copies_of_training_rows_are_no_outsiders():
     result = run(SklearnSubject(subject._estimator, Task.MULTICLASS, CLASSES, splits), attack="loss")
     assert "30 test rows are copies of training rows and were left out." in result.remarks
     assert sum(row[2] for row in result.tables[0].rows) == 370
+    alike = {"train": train, "test": part("test", train.features, train.labels)}
+    with pytest.raises(NotApplicable, match="every test row is a copy of a training row"):
+        run(SklearnSubject(subject._estimator, Task.MULTICLASS, CLASSES, alike))
 
 
 def test_rates_at_few_false_alarms():

@@ -24,15 +24,6 @@ from assessor_checks.privacy.memorised_records import CHECK, MemorisedRecordsPar
 matplotlib.use("Agg")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def run(subject, seed=0, **params):
     return CHECK.measure(subject, MemorisedRecordsParams(**params), seed)
 
@@ -196,6 +187,9 @@ def test_copies_among_test_rows_are_left_out_and_told():
     result = run(cancer(make_pipeline(StandardScaler(), KNeighborsClassifier(5)), test=copied))
     assert result.metric("kept_share").value == 1
     assert not any("by chance" in remark for remark in result.remarks)  # 20 lie there, and all 20 are copies
+    alike = run(cancer(LookUp(0.0), test=lambda rest, train: train))
+    assert [metric.name for metric in alike.metrics] == ["kept_share"]
+    assert "Spikes were not looked for: every test row is a copy of a training row." in alike.remarks
 
 
 def test_shift_and_few_rows_are_doubtful():

@@ -26,15 +26,6 @@ NAMES = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y):
     return Split(name=name, labels=np.asarray(y), sha256=name, features=np.asarray(x))
 
@@ -181,6 +172,9 @@ def test_untrained_networks_are_doubtful():
     assert doubt.startswith("The model's loss is 2.3")
     assert doubt.endswith("the lack of a barrier means nothing.")
     assert run(subject(trained(0), trained(1, steps=0)), layers=False).doubt.startswith("The baseline's loss")
+    x = digits()["test"].features
+    alike = {name: split(name, x[:60], np.zeros(60, np.int64)) for name in ("train", "test")}
+    assert run(subject(trained(0), trained(1), alike), layers=False).doubt.startswith("All test labels are the same")
 
 
 def test_statistics_are_recomputed_for_every_network():

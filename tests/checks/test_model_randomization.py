@@ -7,6 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import RidgeClassifier
 
 from assessor.contract import NotApplicable, Split, Task
 from assessor.subjects.sklearn_estimator import SklearnSubject
@@ -15,14 +16,6 @@ from assessor_checks.transparency.model_randomization import CHECK, Randomizatio
 
 matplotlib.use("Agg")
 CLASSES = ("0", "1", "2")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def split(name, x, y):
@@ -183,7 +176,9 @@ def test_same_seed_same_bytes():
 def test_not_applicable_says_why():
     with pytest.raises(NotApplicable, match=r"transparency\.attribution_faithfulness shows whether"):
         run(asked(RandomForestClassifier(3), train=False))
-    with pytest.raises(NotApplicable, match="inputs have 2 parts"):
+    with pytest.raises(NotApplicable, match=r"classes without probabilities.* transparency\.surrogate_fidelity needs"):
+        run(asked(RidgeClassifier()))
+    with pytest.raises(NotApplicable, match="fewer than 3 features, so their order shows nothing"):
         run(subject(Net((2,)), shape=(2,)))
     net = Net()
     with torch.no_grad():

@@ -19,15 +19,6 @@ CLASSES = ("a", "b", "c")
 NAMES = ["nc1", "nc2_norms", "nc2_angles", "nc3", "nc4"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y):
     return Split(name=name, labels=np.asarray(y, dtype=np.int64), sha256=name, features=np.asarray(x))
 

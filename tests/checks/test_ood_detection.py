@@ -21,14 +21,6 @@ from assessor_checks.robustness.ood_detection import CHECK, OodDetectionParams
 matplotlib.use("Agg")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y=None):
     y = np.full(len(x), np.nan) if y is None else np.asarray(y)
     return Split(name=name, labels=y, sha256=name, features=x)

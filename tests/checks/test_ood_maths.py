@@ -22,14 +22,6 @@ from assessor_checks.robustness._ood import (
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def rows(n=60, d=3, seed=0):
     return np.random.default_rng(seed).standard_normal((n, d)) * np.arange(1, d + 1)
 

@@ -183,7 +183,17 @@ def test_binary_by_hand():
     assert [row[:4] for row in by_class.rows] == [("healthy", 6, 5, 4 / 6), ("ill", 4, 5, 0.75)]
     assert confusion.columns == ("true \\ predicted", "healthy", "ill")
     assert confusion.rows == (("healthy", 4, 2), ("ill", 1, 3))
-    assert all(metric.low <= metric.value <= metric.high for metric in result.metrics)
+    known = [metric for metric in result.metrics if metric.low is not None]
+    assert all(metric.low <= metric.value <= metric.high for metric in known)
+    assert {metric.name for metric in known} == {"accuracy", "majority_accuracy", "precision", "recall", "f1"}
+    assert result.metric("cohen_kappa").method.endswith("; too few rows for an interval")
+
+
+def test_scores_that_are_no_probabilities_are_not_used():
+    result = run(table([0, 1, 1, 0], [0, 1, 0, 0], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.9], [1.2, -0.2]]))
+    assert result.metric("accuracy").value == 0.75
+    assert "Scores are not used: they are no probabilities that sum to 1 for 2 of 4 rows." in result.remarks
+    assert not {"log_loss", "brier_score", "roc_auc"} & set(found(result))
 
 
 def test_regression_by_hand():
@@ -450,7 +460,7 @@ def test_one_row():
         (values([1], [1]), {"metric": "f1"}, "f1 is a metric of classification; the task of this model is regression"),
         (table([0, 1], [0, 1], classes="abc"), {"metric": "f1"}, "f1 is for binary tasks; this model has 3 classes"),
         (values([1], [1]), {"positive": "a"}, r"a positive class \(a\) is for binary tasks; this one is regression"),
-        (table([0, 1], [0, 1]), {"positive": "maybe"}, "the positive class maybe is none of no, yes"),
+        (table([0, 1], [0, 1]), {"positive": "maybe"}, r"positive: no class 'maybe'; wanted one of \['no', 'yes'\]"),
         (
             table([0, 1], [0, 1]),
             {"metric": "log_loss"},

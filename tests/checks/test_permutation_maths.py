@@ -17,15 +17,6 @@ from assessor_checks.generalization._permutation import UnalignableError
 FEW = settings(max_examples=15, deadline=None)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Residual(nn.Module):
     """Residual connections, a projection, a depthwise convolution, functions and methods instead of modules."""
 

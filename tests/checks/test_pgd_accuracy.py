@@ -17,15 +17,6 @@ from assessor_checks.robustness.pgd_accuracy import CHECK, PgdParams
 matplotlib.use("Agg")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y, names=()):
     return Split(name=name, labels=np.asarray(y), sha256=name, features=np.asarray(x), feature_names=names)
 
@@ -98,10 +89,11 @@ def test_tables_tell_classes_attacks_and_signs():
     result = run(subject(head(W)), eps=0.4, steps=10)
     classes, attacks, signs = result.tables
     y = (x @ np.array(W) > 0).astype(int)
-    for index, row in enumerate(classes.rows):
-        mine = y == index
+    assert [row[0] for row in classes.rows] == ["yes", "no"]  # the least robust first
+    for name, row in zip(("yes", "no"), classes.rows, strict=True):
+        mine = y == (name == "yes")
         stand = int((most > 0.4)[mine].sum())
-        assert row == (("no", "yes")[index], mine.sum(), 1.0, *clopper_pearson(stand, int(mine.sum())))
+        assert row == (name, mine.sum(), 1.0, *clopper_pearson(stand, int(mine.sum())))
     assert [row[0] for row in attacks.rows] == [
         "PGD, eps 0.1",
         "PGD, eps 0.2",
@@ -309,6 +301,8 @@ def test_one_row_and_no_row_right():
     one = run(subject(head(W), data(1)), steps=4)
     assert one.metrics[0].n == 1
     assert one.metrics[0].low < one.metrics[0].high
+    assert one.tables[2].rows[-1][:2] == ("standing with the whole range allowed", None)  # which has no width here
+    assert one.doubt is None
     wrong = subject(head(W), data(), y=(data() @ np.array(W) <= 0).astype(np.int64))
     result = run(wrong, steps=4)
     assert result.metric("robust_accuracy").value == 0
@@ -327,7 +321,7 @@ def test_subject_with_probabilities():
 def test_refused():
     with pytest.raises(NotApplicable, match=r"no feature 'agee'; did you mean 'age'\?"):
         run(subject(head(W), names=("age", "b", "c", "d")), frozen=("agee",))
-    with pytest.raises(NotApplicable, match="no feature '#4'; wanted one of no names or #0 to #3"):
+    with pytest.raises(NotApplicable, match="no feature '#4'; wanted one of #0 to #3"):
         run(subject(head(W)), frozen=("#4",))
     with pytest.raises(NotApplicable, match=r"bounds \(0.0, 1.0\): \d+ of 300 test rows lie outside"):
         run(subject(head(W)), bounds=(0.0, 1.0))

@@ -12,15 +12,6 @@ from assessor_checks._pgd import Goal, Plan, campaign
 from assessor_checks.robustness import _square
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def ball(radius, like, low=-torch.inf, high=torch.inf, norm="linf"):
     shape = like.shape[1:]
     radius = torch.as_tensor(radius, dtype=like.dtype).expand(shape)

@@ -13,15 +13,6 @@ from scipy import ndimage
 from assessor_checks.robustness import _pictures as pictures
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def natural(height, width, channels=3, n=2, seed=0):
     """Smooth pictures with some detail, whole levels of 255."""
     rng = np.random.default_rng(seed)

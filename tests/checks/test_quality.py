@@ -175,6 +175,10 @@ def test_attributes_are_looked_at():
 def test_one_row_and_refusals():
     result = run(subject([[1.0]], np.array([0]), (np.array([[2.0]]), np.array([0]))))
     assert result.metric("affected_share").high == clopper_pearson(0, 1).high
+    assert not any(metric.name == "constant_columns" for metric in result.metrics)  # one row cannot vary
+    assert not any("Constant" in remark for remark in result.remarks)
+    uneven = run(subject(*noise(), (np.zeros((1, 3)), np.array([0]))))
+    assert (uneven.metric("affected_share").n, uneven.metric("error_floor").n) == (1, 1)  # as wide as one row makes it
     x, y = noise()
     with pytest.raises(NotApplicable, match="ranges: no column 'z' in the train split"):
         run(subject(x, y), ranges={"z": (0, 1)})

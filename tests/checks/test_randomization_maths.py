@@ -8,14 +8,6 @@ from assessor_checks.transparency import _random_layers as layers
 from assessor_checks.transparency._randomization import mean_of_draws, seed_of
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Own(torch.nn.Module):
     """A layer with a parameter of its own that does not say how it is initialised."""
 

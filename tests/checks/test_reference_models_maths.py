@@ -23,15 +23,6 @@ RECIPE = Recipe(seed=3, batch_size=8, learning_rate=0.02, label_noise=0.0)
 SCHEDULE = Schedule("adamw", 0.0, 200, 0.05)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # --- design and labels -----------------------------------------------------------------------------------------------
 
 

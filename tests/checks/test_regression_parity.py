@@ -202,7 +202,8 @@ def test_level_and_coverage_of_distributions():
     [
         (subject(None, [0], [0]), {}, "no rows with sensitive attributes"),
         (subject({"sex": []}, [], []), {}, "no rows with sensitive attributes"),
-        (subject({"sex": ["f"]}, [1], [1]), {}, r"no two groups .* at least 20 rows each.*sex: f \(1\)"),
+        (subject({"sex": ["f"]}, [1], [1]), {}, "have 20 rows or more. All rows have the same value of: sex."),
+        (subject({"sex": ["f", "m", "m"]}, [1] * 3, [1] * 3), {}, r"sex: f \(1\), sex: m \(2\)\. Take more rows"),
         (subject({"sex": ["f", "m"] * 30}, [0] * 60, [np.nan] * 60), {}, "not finite for 60 of 60 rows"),
         (subject({"sex": ["f", "m"] * 30}, [np.inf] * 60, [0] * 60), {}, "not finite for 60 of 60 rows"),
         (subject({"sex": ["f", "m"] * 30}, [0] * 60, [0] * 60), {"attributes": ("age",)}, "no sensitive column 'age'"),

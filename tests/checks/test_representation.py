@@ -116,6 +116,7 @@ def test_one_row():
     result = run(subject([0]), splits=["test"])
     assert result.metric("smallest_ratio").value == 0
     assert result.metric("smallest_ratio").high == pytest.approx(2 * clopper_pearson(0, 1, 0.975).high)
+    assert any("With 1 rows in the test split not even the complete lack of" in remark for remark in result.remarks)
 
 
 def test_refused():

@@ -20,15 +20,6 @@ from assessor_checks.auditability.reproducibility import CHECK, ReproducibilityP
 matplotlib.use("Agg")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def rows(n, seed):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, 3))
@@ -200,6 +191,30 @@ def test_values():
     ]
     assert result.metric("mean_change").unit == "units of the target"
     assert 0 < result.metric("mean_change").low < result.metric("mean_change").high
+
+
+class FailsOnSecondFit(LogisticRegression):
+    """Trained once more it answers NaN."""
+
+    def fit(self, x, y):
+        self.again_ = x.shape[0] == 60 and getattr(FailsOnSecondFit, "trained", False)
+        FailsOnSecondFit.trained = True
+        return super().fit(x, y)
+
+    def predict_proba(self, x):
+        found = super().predict_proba(x)
+        return np.full_like(found, np.nan) if self.again_ else found
+
+
+def test_a_failing_training_loses_nothing_of_the_loading(monkeypatch):
+    monkeypatch.setattr(FailsOnSecondFit, "trained", False, raising=False)
+    first = FailsOnSecondFit()
+    result = measure(loading(lambda x, y: first if hasattr(first, "again_") else first.fit(x, y)), refits=3)
+    assert list(values(result)) == ["prediction_agreement", "largest_score_difference", "changed_digests"]
+    assert values(result)["prediction_agreement"] == 1
+    assert result.remarks == (
+        "Nothing is said of training again: a model trained with the seed 0 gives outputs that are not finite.",
+    )
 
 
 def test_hard_predictions_have_no_scores():

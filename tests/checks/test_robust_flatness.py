@@ -21,15 +21,6 @@ from assessor_checks.robustness.robust_flatness import CHECK, RobustFlatnessPara
 matplotlib.use("Agg")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y, names=()):
     return Split(name=name, labels=np.asarray(y), sha256=name, features=np.asarray(x), feature_names=names)
 
@@ -279,7 +270,7 @@ class Steps(torch.nn.Module):
 
 
 def test_masked_gradients_give_a_doubt():
-    assert run(subject(Steps()), eps=1e-6).doubt == (
+    assert run(subject(Steps()), eps=1e-6).doubt.endswith(  # and the change is less than any unit would explain
         "The numbers show little: the attack did not raise the loss of 80 of 80 rows, as with masked gradients."
     )
     assert run(subject(Steps()), eps=0.0).doubt is None

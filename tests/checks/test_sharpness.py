@@ -22,15 +22,6 @@ KINDS = ("worst_case_sharpness", "first_order_sharpness", "average_case_sharpnes
 QUICK = {"steps": 5, "restarts": 2, "draws": 3}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(name, x, y):
     return Split(name=name, labels=np.asarray(y), sha256=name, features=np.asarray(x))
 

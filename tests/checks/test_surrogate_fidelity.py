@@ -157,10 +157,16 @@ def test_same_seed_same_bytes():
 
 def test_not_applicable_says_why():
     x, y = table()
-    with pytest.raises(NotApplicable, match="the test split has 10 rows, wanted at least 30"):
+    with pytest.raises(NotApplicable, match="test rows: found 10, wanted at least 30"):
         run(subject(x=x[:20], y=y[:20]))
     with pytest.raises(NotApplicable, match="the same answer for all train rows"):
         run(subject(x=-np.abs(x), y=y))
+    wide = x.copy()
+    wide[3, 0] = 1e300
+    splits = {name: split(name, wide, y) for name in ("train", "test")}
+    huge = PredictionsSubject(Task.BINARY, ("no", "yes"), splits, {"train": y, "test": y}, {})
+    with pytest.raises(NotApplicable, match=r"infinite or beyond 3\.4e38 in 1 of 600 rows of the train split"):
+        run(huge)
     none = {name: Split(name=name, labels=y, sha256=name) for name in ("train", "test")}
     with pytest.raises(NotApplicable, match="the train split has no numeric features"):
         run(PredictionsSubject(Task.BINARY, ("no", "yes"), none, {"train": y, "test": y}, {}))

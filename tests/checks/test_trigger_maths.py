@@ -11,14 +11,6 @@ from assessor_checks.security import _trigger_mask as masks
 from assessor_checks.security import _trigger_values as values
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_outlier_by_hand():
     others = np.exp([1.0, 2.0, 3.0])  # mean 2, sd 1 of the logarithms
     found = trigger.below_others(np.exp(-2.0), others, 0.05)

@@ -13,15 +13,6 @@ from assessor_checks._pgd import Box
 from assessor_checks.robustness import _valley as valley
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on shared cores: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def head(*weight, bias=0.0):
     """z = w x + b as a single logit, float64."""
     net = torch.nn.Linear(len(weight), 1).double().eval()

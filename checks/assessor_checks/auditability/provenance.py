@@ -24,8 +24,6 @@ from assessor.contract import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from matplotlib.axes import Axes
-
 INFO = CheckInfo(
     id="auditability.provenance",
     version="1",
@@ -51,6 +49,7 @@ INFO = CheckInfo(
     source="ISO/IEC 42001:2023, annex A.7 (data provenance); SLSA 1.0, provenance; W3C PROV-O 2013",
     requirements=("TR-R-AU-ME-01", "TR-R-AU-ME-02", "TR-R-AU-ME-04", "S-R-IA-ME-02"),
 )
+SHOWN = 16  # characters of a digest; the result's subject holds all of them
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -145,14 +144,17 @@ def _items(subject: Subject) -> Iterator[_Item]:
 
 def _digested(name: str, digest: str | None, lacking: str) -> _Item:
     good = digest is not None and _DIGEST.fullmatch(digest) is not None
-    return _Item(name, good, f"sha256 {digest}" if good else None, lacking)
+    return _Item(name, good, f"sha256 {digest[:SHOWN]}..." if good and digest else None, lacking)
 
 
 def _code(subject: Subject) -> Iterator[_Item]:
     revision, modified = subject.origin.revision, subject.origin.modified
     good = revision is not None and _REVISION.fullmatch(revision) is not None
     yield _Item(
-        "code", good, f"git {revision}" if good else None, "a revision: the assessment lies in no git repository"
+        "code",
+        good,
+        f"git {revision}" if good else None,
+        "a revision: the assessment lies in no git repository",
     )
     lacking = "a commit: files that git knows were changed since" if modified else "a revision to compare with"
     yield _Item("uncommitted changes", modified is False, "none" if modified is False else None, lacking)
@@ -192,13 +194,4 @@ def _remarks(lost: list[_Item], params: ProvenanceParams) -> list[str]:
     return found
 
 
-def plot(result: Result, axes: Axes) -> None:
-    """One bar a part, filled where it is fixed."""
-    rows = result.tables[0].rows[::-1]
-    shades = ["0.3" if row[1] else "white" for row in rows]
-    axes.barh([str(row[0]) for row in rows], [1] * len(rows), color=shades, edgecolor="black")
-    axes.set_xticks([])
-    axes.set_xlabel("fixed (filled) or not")
-
-
-CHECK = Check(info=INFO, params=ProvenanceParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=ProvenanceParams, measure=measure)

@@ -69,6 +69,10 @@ INFO = CheckInfo(
         "(reproducibility); ISO/IEC TS 4213:2022"
     ),
     requirements=("TR-R-AU-ME-05", "TR-R-AU-ME-04"),
+    instead=(
+        "auditability.provenance",
+        "reliability.determinism",
+    ),
 )
 
 
@@ -118,8 +122,7 @@ def measure(subject: Subject, params: ReproducibilityParams, seed: int) -> Resul
         Exact shares over the test rows for loading again, churn with an interval for training again.
 
     Raises:
-        NotApplicable: The test split is empty or has no inputs, too few models are wanted, or a newly trained one
-            gives outputs that are not finite.
+        NotApplicable: The test split is empty or has no inputs, or too few models are wanted.
     """
     from assessor_checks.auditability._reproduction import compare
 
@@ -135,12 +138,17 @@ def measure(subject: Subject, params: ReproducibilityParams, seed: int) -> Resul
         progress("loaded again", number + 1, steps)
     again = _outputs(subject, subject)
     same = compare(outputs[0], again[0], _pair(outputs[1], again[1]), params.tolerance)
-    trained = _retrained(subject, params, seed, steps) if steps > params.reloads else None
+    trained, lost = None, ""
+    if steps > params.reloads:
+        try:
+            trained = _retrained(subject, params, seed, steps)
+        except NotApplicable as reason:
+            lost = str(reason)
     metrics = [*_of_loading(subject, reloads, same), *_of_training(subject, trained)]
     return Result(
         metrics=tuple(metrics),
         tables=(_table(reloads, same, trained),),
-        remarks=tuple(_remarks(reloads, same, trained, refit=Need.REFIT in subject.offers)),
+        remarks=tuple(_remarks(reloads, same, trained, lost, refit=Need.REFIT in subject.offers)),
     )
 
 
@@ -325,7 +333,9 @@ def _table(reloads: list[_Reload], same: Comparison, trained: _Retrained | None)
     return Table(name="repetitions", title=title, columns=columns, rows=tuple(rows))
 
 
-def _remarks(reloads: list[_Reload], same: Comparison, trained: _Retrained | None, *, refit: bool) -> list[str]:
+def _remarks(
+    reloads: list[_Reload], same: Comparison, trained: _Retrained | None, lost: str, *, refit: bool
+) -> list[str]:
     found = []
     if same.different:
         found.append(f"Asked twice for the same rows, the model gives other predictions for {same.different} of them.")
@@ -334,6 +344,8 @@ def _remarks(reloads: list[_Reload], same: Comparison, trained: _Retrained | Non
         found.append(f"Loaded again, these are not the same as before: {', '.join(changed)}.")
     if trained is None and not refit:
         found.append("Nobody said how the model is trained, so training was not repeated.")
+    if lost:
+        found.append(f"Nothing is said of training again: {lost}.")
     if trained is not None and (trained.twice.different or trained.twice.largest):
         found.append(
             f"Trained twice with the same seed, the models differ on {trained.twice.different} of {trained.twice.n} "
@@ -362,6 +374,7 @@ def plot(result: Result, axes: Axes) -> None:
             arms[0].append(float(metric.high or 0) - metric.value)
             arms[1].append(metric.value - float(metric.low or 0))
     axes.barh(list(shares), list(shares.values()), xerr=arms, color="0.8", edgecolor="black", capsize=3)
+    axes.margins(y=1 / len(shares))  # a single bar shall not fill the picture
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of test rows with the same prediction")
 

@@ -34,7 +34,7 @@ _PAIRS = 50
 QUANTILES = 101
 INFO = CheckInfo(
     id="data.label_noise",
-    version="1",
+    version="2",
     title="Labels that are probably wrong",
     measures=(
         "The share of labels that are probably wrong, estimated by confident learning: for training labels from models "
@@ -60,6 +60,7 @@ INFO = CheckInfo(
         "(arXiv 2107.07075; EL2N); Korn and Graubard 1998"
     ),
     requirements=("RE-R-SC-ME-01",),
+    instead=("data.quality",),
 )
 
 
@@ -131,6 +132,7 @@ def measure(subject: Subject, params: LabelNoiseParams, seed: int) -> Result:
 def _judged(subject: Subject, name: str, params: LabelNoiseParams, seed: int) -> _Judged:
     import numpy as np
 
+    from assessor_checks._probabilities import improper
     from assessor_checks.data import _label_noise
 
     labels = subject.splits[name].labels
@@ -141,6 +143,10 @@ def _judged(subject: Subject, name: str, params: LabelNoiseParams, seed: int) ->
     scores = _label_noise.held_out_scores(subject, params.folds, seed) if name == "train" else subject.scores(name)
     if bad := int((~np.isfinite(scores)).any(axis=1).sum()):
         raise NotApplicable(f"the model's scores are not finite for {bad} of {len(labels)} rows of the {name} split")
+    if bad := int(improper(scores).sum()):
+        raise NotApplicable(
+            f"the model's scores are no probabilities that sum to 1 for {bad} of {len(labels)} rows of the {name} split"
+        )
     return _Judged(name, labels, scores, _label_noise.confident_learning(labels, scores))
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from assessor_checks.data._single_features import Feature
 
 _SHOWN = 50
+_DRAWN = 20  # features in the plot
 _CHANCE = 0.01  # share of rows with a twin by chance from which twins show no leak
 _LEAST = 50  # rows under which features are not scored
 INFO = CheckInfo(
@@ -64,6 +65,7 @@ INFO = CheckInfo(
         "Korn and Graubard 1998; Holm 1979"
     ),
     requirements=("RE-R-SC-ME-01", "RE-R-SC-ME-05", "FN-R-FN-ME-05"),
+    instead=("data.quality",),
 )
 
 
@@ -333,9 +335,12 @@ def _remarks(twins: Twins, test: Split, features: list[Feature], params: Leakage
 
 
 def plot(result: Result, axes: Axes) -> None:
-    """Scores of the best single features with intervals."""
+    """Scores of the best single features with intervals; without features the shares of rows with a twin."""
     tables = [table for table in result.tables if table.name == "features"]
-    rows = tables[0].rows[:20] if tables else ()
+    if not tables:
+        _plot_twins(result, axes)
+        return
+    rows = tables[0].rows[:_DRAWN]
     for place, row in enumerate(rows):
         value, low, high = (float(cell) for cell in row[2:5] if isinstance(cell, float | int))
         axes.plot([low, high], [place, place], color="0.6")
@@ -344,6 +349,18 @@ def plot(result: Result, axes: Axes) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("what the feature tells of the label by itself, with interval")
     axes.set_ylabel("feature")
+
+
+def _plot_twins(result: Result, axes: Axes) -> None:
+    shares = [metric for metric in result.metrics if metric.name in {"twin_share", "exact_twin_share"}]
+    for place, metric in enumerate(shares):
+        if metric.low is not None and metric.high is not None:
+            axes.plot([metric.low, metric.high], [place, place], color="0.6")
+        axes.plot([metric.value], [place], "o", color="black")
+    axes.set_yticks(range(len(shares)), [metric.name.replace("_", " ") for metric in shares])
+    axes.set_ylim(len(shares) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("share of test rows, with interval")
 
 
 CHECK = Check(info=INFO, params=LeakageParams, measure=measure, plot=plot)

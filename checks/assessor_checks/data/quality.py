@@ -33,7 +33,7 @@ _SHOWN = 60
 _COARSE = 0.01  # share of repeated rows after shuffling from which copies are ordinary
 INFO = CheckInfo(
     id="data.quality",
-    version="1",
+    version="2",
     title="Faults visible in the data",
     measures=(
         "The share of rows that are missing a value, hold an infinite value, a code such as -999 for a missing value "
@@ -163,7 +163,7 @@ def _share(looks: list[Look], fault: str, params: QualityParams) -> Metric:
         return clumped_share(looks[index].flags[fault], looks[index].copies.clumps, confidence)
 
     found = extreme(interval, len(looks), largest=True, confidence=params.confidence)
-    n = max(looks, key=lambda look: float(look.flags[fault].mean())).n
+    n = max(looks, key=lambda look: (float(look.flags[fault].mean()), -look.n)).n
     return metric(
         f"{fault}_share",
         found,
@@ -193,7 +193,8 @@ def _floor(subject: Subject, looks: list[Look], params: QualityParams, seed: int
         return bootstrap_ratio(squares, np.bincount(clumps), seed, confidence=confidence)
 
     found = extreme(interval, len(looks), largest=True, confidence=params.confidence)
-    n = max(look.n for look in looks)
+    at = max(range(len(looks)), key=lambda index: (interval(index, params.confidence).value, -looks[index].n))
+    n = looks[at].n
     if subject.task.is_classification:
         method = "share of rows that any function of the inputs gets wrong, since rows with the same inputs disagree"
         return metric(
@@ -208,7 +209,7 @@ def _floor(subject: Subject, looks: list[Look], params: QualityParams, seed: int
 
 def _constant(looks: list[Look], params: QualityParams) -> list[Metric]:
     """How many columns say nothing, or next to nothing."""
-    counts = [sum(_idle(column, params) for column in look.columns) for look in looks if look.columns]
+    counts = [sum(_idle(column, params) for column in look.columns) for look in looks if look.columns and look.n > 1]
     if not counts:
         return []
     value = float(max(counts))
@@ -321,7 +322,7 @@ def _remarks(subject: Subject, look: Look, params: QualityParams) -> list[str]:
     ]
     if len(coded) > 5:
         said.append(f"{len(coded) - 5} more suspected codes of the {look.split} split are in the table of columns.")
-    if idle := [name for name, column in names.items() if _idle(column, params)]:
+    if look.n > 1 and (idle := [name for name, column in names.items() if _idle(column, params)]):
         said.append(f"Constant or nearly constant in the {look.split} split: {_listed(idle)}.")
     features = subject.splits[look.split].features
     if look.columns and features is not None and (same := same_columns(features)):

@@ -260,6 +260,11 @@ def _power(judged: list[Group], params: RepresentationParams) -> list[str]:
     hardest = min(judged, key=lambda group: (group.wanted or 0) * group.n)
     assert hardest.wanted is not None
     ratio = detectable_ratio(hardest.wanted, hardest.n, len(judged), params.confidence)
+    if not ratio:
+        return [
+            f"With {hardest.n} rows in the {hardest.split} split not even the complete lack of '{hardest.name}' "
+            f"({hardest.attribute}) would show reliably (power {POWER:.0%})."
+        ]
     return [
         f"With {hardest.n} rows in the {hardest.split} split a lack of '{hardest.name}' ({hardest.attribute}) shows "
         f"reliably (power {POWER:.0%}) when its ratio is {ratio:.2f} or less."
@@ -308,6 +313,8 @@ def _gaps(cells: dict[str, Cells], attributes: list[str], params: Representation
 
 def plot(result: Result, axes: Axes) -> None:
     """Ratio to the wanted share with its interval, one line a group, the wanted ratio as a dashed line."""
+    from matplotlib.figure import Figure
+
     rows = [row for row in result.tables[0].rows if row[8] is not None][:_SHOWN]
     for place, row in enumerate(rows):
         value, low, high = (float(cell) for cell in row[8:11] if cell is not None and not isinstance(cell, str))
@@ -318,6 +325,8 @@ def plot(result: Result, axes: Axes) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("share over wanted share, with interval")
     axes.set_ylabel("group and split")
+    if isinstance(axes.figure, Figure):
+        axes.figure.set_figheight(max(2.2, 0.6 + 0.15 * len(rows)))
 
 
 CHECK = Check(info=INFO, params=RepresentationParams, measure=measure, plot=plot)

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtrc
 
-from assessor.contract import Table, progress
+from assessor.contract import Split, Subject, Table, Task, progress
 from assessor_checks._gaps import Gap, PairRow, difference_gap, holm, permutation_p
 from assessor_checks._groups import Groups, group_values, is_numeric, pairs_of, uncut
 from assessor_checks._intervals import Estimate
 from assessor_checks._rates import Rate
 from assessor_checks.fairness import _dependence
+from assessor_checks.fairness._flips import find_attribute
 
 _FEWEST = 20  # rows with a value behind a dependence
 _PAIR_ROWS = 5_000  # rows where all pairs must be visited
@@ -215,3 +216,39 @@ def missing_table(found: Missing, groups: Groups, confidence: float, *, most: in
             for name, i, j, *more in found.pairs[:most]
         ),
     )
+
+
+def name_of(split: Split, column: int) -> str:
+    """Name of a feature, or its number."""
+    return split.feature_names[column] if split.feature_names else f"#{column}"
+
+
+def proxies_of(
+    subject: Subject, split: Split, attributes: pd.DataFrame, wanted: Sequence[str], *, confidence: float, seed: int
+) -> tuple[list[Proxy], list[str]]:
+    """Dependence of every feature on every attribute; features that are the attribute itself are named and left out.
+
+    Args:
+        subject: Whose task tells what the labels are.
+        split: With features.
+        attributes: (n, k) the sensitive ones.
+        wanted: Names of those that are looked at.
+        confidence: Coverage of the intervals.
+        seed: Of the sample of rows for pairs.
+
+    Returns:
+        The proxies, the strongest first, and sentences.
+    """
+    if split.features is None or split.features.ndim != 2:
+        return [], []
+    features, own, sentences = np.asarray(split.features, dtype=np.float64), set[int](), []
+    for name in wanted:
+        attribute = find_attribute(name, split.feature_names, features)
+        if attribute is not None:
+            own |= set(attribute.columns.tolist())
+            sentences.append(f"'{name}' is itself among the features; that is not counted as a proxy.")
+    names = [name_of(split, column) for column in range(features.shape[1])]
+    columns = feature_columns(features, names, own)
+    others = attribute_columns(attributes.rename(columns=str), wanted)
+    label = _dependence.Column("label", split.labels, subject.task is Task.REGRESSION)
+    return proxies(columns, others, label, confidence=confidence, seed=seed), sentences

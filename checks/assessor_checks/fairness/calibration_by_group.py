@@ -63,6 +63,11 @@ INFO = CheckInfo(
         "Young 1993 (permutation max-T); Holm 1979"
     ),
     requirements=("FN-R-FN-ME-05",),
+    instead=(
+        "fairness.group_metrics",
+        "fairness.regression_parity",
+        "fairness.individual_consistency",
+    ),
 )
 _PER_BIN = 20  # rows a bin holds on average at the least
 _ECE_BINS = 15
@@ -114,6 +119,7 @@ def measure(subject: Subject, params: CalibrationByGroupParams, seed: int) -> Re
 
     from assessor_checks import _calibration, _groups
     from assessor_checks.fairness._group_calibration import compare_calibration
+    from assessor_checks.fairness._refusal import too_few_groups
 
     split = subject.splits["test"]
     if split.attributes is None or split.n == 0:
@@ -133,9 +139,13 @@ def measure(subject: Subject, params: CalibrationByGroupParams, seed: int) -> Re
     )
     short = _groups.too_small(groups, params.minimum_group)
     if found is None:
+        if why := too_few_groups(groups, params.minimum_group):
+            raise NotApplicable(
+                f"no two groups of one attribute have {params.minimum_group} rows or more. {' '.join([*unfit, why])}"
+            )
         raise NotApplicable(
             f"no two groups of one attribute with at least {params.minimum_group} rows each have rows with similar "
-            f"scores. {' '.join([*unfit, *short])}"
+            "scores of which some came true and some did not; use fairness.group_metrics"
         )
     errors = _errors(groups, event, params, seed)
     unjudged = [name for name in found.unjudged if name in frame.columns]
@@ -157,13 +167,12 @@ def measure(subject: Subject, params: CalibrationByGroupParams, seed: int) -> Re
 def _event(subject: Subject, params: CalibrationByGroupParams) -> _Event:
     import numpy as np
 
+    from assessor_checks._probabilities import improper
+
     labels, scores = subject.splits["test"].labels, np.asarray(subject.scores("test"), dtype=np.float64)
-    wrong = (~np.isfinite(scores)).any(axis=1) | (scores < 0).any(axis=1) | (scores > 1).any(axis=1)
-    wrong |= np.abs(scores.sum(axis=1) - 1) > 1e-3
-    if wrong.any():
+    if bad := int(improper(scores).sum()):
         raise NotApplicable(
-            f"the model's scores are no probabilities that sum to 1 for {int(wrong.sum())} of {len(labels)} rows of "
-            "the test split"
+            f"the model's scores are no probabilities that sum to 1 for {bad} of {len(labels)} rows of the test split"
         )
     if params.positive is not None and params.positive not in subject.classes:
         raise NotApplicable(f"positive: no class '{params.positive}'; wanted one of {list(subject.classes)}")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 INFO = CheckInfo(
     id="fairness.counterfactual_flip",
-    version="1",
+    version="2",
     title="Change of the output when a sensitive attribute is flipped",
     measures=(
         "Each row is given to the model again with every other value of a sensitive attribute that is among the "
@@ -57,6 +57,10 @@ INFO = CheckInfo(
         "for what it is not: Kusner, Loftus, Russell, Silva 2017 (arXiv 1703.06856), definition 5"
     ),
     requirements=("FN-R-FN-ME-05",),
+    instead=(
+        "fairness.distance_covariance",
+        "fairness.individual_consistency",
+    ),
 )
 _SHOWN = 100
 _ROUNDING = 0.001  # share of rows at the very threshold that batches of another size may turn
@@ -133,8 +137,8 @@ def measure(subject: Subject, params: CounterfactualFlipParams, seed: int) -> Re
             Table(
                 name="flips",
                 title="What changes from one value to another, largest mean change first",
-                columns=("attribute", "from", "to", "rows", "share changed", "low", "high", "mean change", "change low",
-                         "change high"),
+                columns=("attribute", "from", "to", "rows", "share changed", "low", "high", "mean change",
+                         "mean change low", "mean change high"),
                 rows=tuple(moved.rows[:_SHOWN]),
             ),
         ),
@@ -330,8 +334,8 @@ def plot(result: Result, axes: Axes) -> None:
     axes.axvline(0, linestyle="--", color="0.6")
     for place, row in enumerate(rows):
         value = float(row["mean change"] or 0)
-        if row["change low"] is not None:
-            ends = [float(row["change low"] or 0), float(row["change high"] or 0)]
+        if row["mean change low"] is not None:
+            ends = [float(row["mean change low"] or 0), float(row["mean change high"] or 0)]
             axes.plot(ends, [place] * 2, "-", color="0.4", linewidth=1)
         axes.plot([value], [place], "o", color="black")
     axes.set_yticks(range(len(rows)), [f"{row['from']} to {row['to']}" for row in rows])

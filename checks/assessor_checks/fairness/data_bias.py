@@ -62,8 +62,10 @@ INFO = CheckInfo(
         "arXiv 1901.10002"
     ),
     requirements=("FN-R-FN-ME-01",),
+    instead=("fairness.individual_consistency",),
 )
 _SHOWN = 100
+_DRAWN = 12  # of the strongest proxies
 _MOST_MISSING = 50  # features with missing values that are tested
 
 
@@ -103,18 +105,24 @@ def measure(subject: Subject, params: DataBiasParams, seed: int) -> Result:
 
     from assessor_checks import _groups
     from assessor_checks._gaps import holm
+    from assessor_checks.fairness._data_bias import proxies_of
+    from assessor_checks.fairness._refusal import too_few_groups
 
     split, attributes = _split(subject, params)
     frame, unfit = _groups.comparable(attributes, params.attributes)
     groups = _groups.find_groups(frame, intersections=params.intersections)
     labels, said = _labels(subject, split, groups, params, seed)
     if labels is None:
+        why = too_few_groups(groups, params.minimum_group)
         raise NotApplicable(
-            f"no two groups of one attribute with at least {params.minimum_group} rows each in the {split.name} "
-            f"split. {' '.join(unfit)}"
+            f"no two groups of one attribute have {params.minimum_group} rows or more in the {split.name} split. "
+            f"{' '.join([*unfit, why])}"
         )
     missing, how_missing = _missing(split, groups, params, np.random.default_rng([seed, 1]))
-    proxies, how_proxies = _proxies(subject, split, attributes, params, seed)
+    proxies, how_proxies = proxies_of(
+        subject, split, attributes, tuple(params.attributes or map(str, attributes.columns)),
+        confidence=params.confidence, seed=seed,
+    )  # fmt: skip
     tests = [("label", *test[:2]) for test in labels.tests]
     tests += [(f"missing {test[0]}", *test[1:3]) for test in missing.tests] if missing else []
     adjusted = holm([p for *_, p in tests])
@@ -189,7 +197,7 @@ def _missing(
     """Missing values compared between groups, and a sentence on them."""
     import numpy as np
 
-    from assessor_checks.fairness._data_bias import missing_values
+    from assessor_checks.fairness._data_bias import missing_values, name_of
 
     if split.features is None or split.features.ndim != 2:
         return None, ["There is no table of features, so missing values and proxies are not looked at."]
@@ -199,40 +207,10 @@ def _missing(
     if not len(columns):
         return None, ["No value of a feature is missing."]
     found = missing_values(
-        groups, gone[:, columns], [_name(split, column) for column in columns], minimum=params.minimum_group,
+        groups, gone[:, columns], [name_of(split, column) for column in columns], minimum=params.minimum_group,
         confidence=params.confidence, permutations=params.permutations, rng=rng,
     )  # fmt: skip
     return found, [f"Features with missing values: {int((counts > 0).sum())}; tested: {len(columns)}."]
-
-
-def _name(split: Split, column: int) -> str:
-    return split.feature_names[column] if split.feature_names else f"#{column}"
-
-
-def _proxies(
-    subject: Subject, split: Split, attributes: pd.DataFrame, params: DataBiasParams, seed: int
-) -> tuple[list[Proxy], list[str]]:
-    """Dependence of every feature on every attribute; features that are the attribute itself are named and left out."""
-    import numpy as np
-
-    from assessor_checks.fairness import _data_bias
-    from assessor_checks.fairness._dependence import Column
-    from assessor_checks.fairness._flips import find_attribute
-
-    if split.features is None or split.features.ndim != 2:
-        return [], []
-    features, own, sentences = np.asarray(split.features, dtype=np.float64), set[int](), []
-    wanted = tuple(params.attributes or map(str, attributes.columns))
-    for name in wanted:
-        attribute = find_attribute(name, split.feature_names, features)
-        if attribute is not None:
-            own |= set(attribute.columns.tolist())
-            sentences.append(f"'{name}' is itself among the features; that is not counted as a proxy.")
-    names = [_name(split, column) for column in range(features.shape[1])]
-    columns = _data_bias.feature_columns(features, names, own)
-    others = _data_bias.attribute_columns(attributes.rename(columns=str), wanted)
-    label = Column("label", split.labels, subject.task is Task.REGRESSION)
-    return _data_bias.proxies(columns, others, label, confidence=params.confidence, seed=seed), sentences
 
 
 def _label_metric(
@@ -392,6 +370,8 @@ def plot(result: Result, axes: Axes) -> None:
         result: What `measure` gave.
         axes: Axes to draw on.
     """
+    from matplotlib.figure import Figure
+
     table = next((table for table in result.tables if table.name == "proxies"), None)
     if table is None:
         rows = [dict(zip(result.tables[0].columns, row, strict=True)) for row in result.tables[0].rows]
@@ -400,7 +380,7 @@ def plot(result: Result, axes: Axes) -> None:
         axes.set_yticks(range(len(rows)), [f"{row['group']} (n = {row['n']})" for row in rows])
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="label: share of the favourable class, or mean", ylabel="group")
         return
-    shown = [dict(zip(table.columns, row, strict=True)) for row in table.rows][:20]
+    shown = [dict(zip(table.columns, row, strict=True)) for row in table.rows[:_DRAWN]]
     for place, row in enumerate(shown):
         axes.plot([float(row["low"] or 0), float(row["high"] or 0)], [place] * 2, "-", color="0.4", linewidth=1)
         first = place == 0
@@ -410,8 +390,10 @@ def plot(result: Result, axes: Axes) -> None:
             axes.plot([float(row["with the label"])], [place], "x", color="0.4",
                       label="with the label" if first else None)  # fmt: skip
     axes.set_yticks(range(len(shown)), [f"{row['feature']}, {row['attribute']}" for row in shown])
-    axes.set(xlim=(0, 1), ylim=(len(shown) - 0.5, -1.2), xlabel="distance correlation", ylabel="feature, attribute")
-    axes.legend(loc="upper right", ncols=2, frameon=False)
+    axes.set(xlim=(0, 1), ylim=(len(shown) - 0.5, -0.5), xlabel="distance correlation", ylabel="feature, attribute")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    if isinstance(axes.figure, Figure):
+        axes.figure.set_figheight(max(2.2, 1.0 + 0.2 * len(shown)))
 
 
 CHECK = Check(info=INFO, params=DataBiasParams, measure=measure, plot=plot)

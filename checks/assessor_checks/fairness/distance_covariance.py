@@ -62,6 +62,7 @@ INFO = CheckInfo(
         "J. Am. Stat. Assoc. 114:1638"
     ),
     requirements=("FN-R-FN-ME-05",),
+    instead=("fairness.individual_consistency",),
 )
 _FEWEST = 20  # rows
 _METHOD = "root of the bias-corrected squared distance correlation, 0 where that is negative"
@@ -124,6 +125,8 @@ def measure(subject: Subject, params: DistanceCovarianceParams, seed: int) -> Re
     if split.attributes is None or split.n == 0:
         raise NotApplicable("the test split has no rows with sensitive attributes")
     output, said = _output(subject, params)
+    if split.n < _FEWEST:
+        raise NotApplicable(f"{split.n} rows can be compared, too few to judge dependence; {_FEWEST} are needed")
     columns, unfit, rows = _columns(split.attributes, params)
     strata, left_out = _strata(subject, params, rows)
     output = output._replace(values=output.values[strata >= 0])
@@ -221,7 +224,11 @@ def _columns(attributes: pd.DataFrame, params: DistanceCovarianceParams) -> tupl
         else:
             found.append(Column(name, _groups.group_values(column)[0], False))
     if not found:
-        raise NotApplicable(" ".join(unfit) or "no sensitive attribute was named")
+        raise NotApplicable(
+            f"{' '.join(unfit)} Name sensitive attributes in which the rows differ"
+            if unfit
+            else "no sensitive attribute was named"
+        )
     return found, unfit, rows
 
 

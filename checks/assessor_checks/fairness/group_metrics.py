@@ -61,6 +61,10 @@ INFO = CheckInfo(
         "Biometrics 40:513; Westfall and Young 1993 (permutation max-T); Holm 1979"
     ),
     requirements=("FN-R-FN-ME-05", "FN-R-FN-OA"),
+    instead=(
+        "fairness.regression_parity",
+        "fairness.individual_consistency",
+    ),
 )
 
 _EXCHANGED = {
@@ -71,6 +75,7 @@ _EXCHANGED = {
     "accuracy_difference": "rows' correctness permuted across groups",
 }
 _PAIRS_SHOWN = 100
+_DRAWN = 20  # groups in the plot
 
 
 class GroupMetricsParams(Params):
@@ -114,6 +119,7 @@ def measure(subject: Subject, params: GroupMetricsParams, seed: int) -> Result:
 
     from assessor_checks import _gaps, _groups, _rates
     from assessor_checks.fairness import _power
+    from assessor_checks.fairness._refusal import one_group
 
     split = subject.splits["test"]
     if split.attributes is None or split.n == 0:
@@ -130,21 +136,16 @@ def measure(subject: Subject, params: GroupMetricsParams, seed: int) -> Result:
         comparison = _gaps.compare(name, groups, rates, params.confidence, params.permutations, rng)
         if comparison is not None:
             found[name] = comparison
+    short = _rates.shortfalls(groups, rates, minimum=params.minimum_group)
+    if params.metric not in found:
+        raise NotApplicable(_why_not([*unfit, *one_group(groups), *short], list(found), params))
+    lost = [name for name in _gaps.COMPONENTS if name not in found]
     remarks = (
         f"Favourable decision: predicted class '{subject.classes[positive]}'.",
         *unfit,
-        *_rates.shortfalls(groups, rates, minimum=params.minimum_group),
-        *(
-            f"Not computed, too few rows or the rate is 0 in all groups: {x}."
-            for x in _gaps.COMPONENTS
-            if x not in found
-        ),
+        *short,
+        *([f"Not computed, too few rows or the rate is 0 in all groups: {', '.join(lost)}."] if lost else []),
     )
-    if params.metric not in found:
-        raise NotApplicable(
-            f"no two groups of one attribute can be compared on {params.metric} "
-            f"with at least {params.minimum_group} rows behind each rate. {' '.join(remarks)}"
-        )
     chosen = found[params.metric]
     partial = {name: text for name, item in found.items() if (text := _shortage(item, tuple(frame.columns)))}
     doubts = [*unfit, *([partial.pop(params.metric)] if params.metric in partial else [])]
@@ -162,6 +163,24 @@ def measure(subject: Subject, params: GroupMetricsParams, seed: int) -> Result:
         ),
         doubt=" ".join(doubts) or None,
     )
+
+
+def _why_not(reasons: Sequence[str], others: Sequence[str], params: GroupMetricsParams) -> str:
+    """Why the chosen metric cannot be computed, and what can be done."""
+    from assessor_checks.fairness._refusal import advice
+
+    said = (
+        f"no two groups of one attribute can be compared on {params.metric} with at least {params.minimum_group} rows "
+        f"behind each rate. {' '.join(reasons)}"
+    )
+    if params.metric == "demographic_parity_ratio" and "demographic_parity_difference" in others:
+        return (
+            "nobody gets the favourable decision in any group, so that there is no ratio; set metric to "
+            "demographic_parity_difference"
+        )
+    if others:
+        return f"{said} The rows suffice for other metrics: {', '.join(others)}."
+    return f"{said} {advice()}"
 
 
 def _metric(item: Comparison, groups: Groups, params: GroupMetricsParams, *, judged: bool) -> Metric:
@@ -310,7 +329,7 @@ def plot(result: Result, axes: Axes) -> None:
 
     table = next(table for table in result.tables if table.name == "groups")
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    rows = [row for row in rows if row["selection_rate"] is not None]
+    rows = [row for row in rows if row["selection_rate"] is not None][:_DRAWN]
     styles = (
         ("selection_rate", "o", "black"),
         ("true_positive_rate", "s", "0.4"),
@@ -331,11 +350,12 @@ def plot(result: Result, axes: Axes) -> None:
             label = rate.replace("_", " ")
             axes.errorbar(values, places, xerr=errors, fmt=marker, color=shade, capsize=2, markersize=5, label=label)
     axes.set_yticks(range(len(rows)), [f"{row['group']} (n = {row['n']})" for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -1.7)  # room for the legend
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set_xlabel("Share of the group, with interval")
     axes.set_ylabel("Group")
-    axes.legend(loc="upper center", ncols=3, frameon=False)
+    if rows:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
     if isinstance(axes.figure, Figure):
         axes.figure.set_figheight(max(2.2, 1.0 + 0.25 * len(rows)))
 

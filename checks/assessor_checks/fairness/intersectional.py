@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 INFO = CheckInfo(
     id="fairness.intersectional",
-    version="1",
+    version="2",
     title="Fairness for subgroups of several attributes",
     measures=(
         "How far the rate of any subgroup (women; women over 50; women over 50 of one region) lies from the rate of "
@@ -58,6 +58,10 @@ INFO = CheckInfo(
         "J. Am. Stat. Assoc. 70:311, for shares by a beta-binomial model"
     ),
     requirements=("FN-R-FN-ME-05", "FN-R-FN-OA"),
+    instead=(
+        "fairness.regression_parity",
+        "fairness.individual_consistency",
+    ),
 )
 _SHOWN, _NAMED = 200, 10
 
@@ -98,6 +102,7 @@ def measure(subject: Subject, params: IntersectionalParams, seed: int) -> Result
 
     from assessor_checks import _groups, _rates
     from assessor_checks.fairness import _subgroups
+    from assessor_checks.fairness._refusal import advice
 
     split = subject.splits["test"]
     if split.attributes is None or split.n == 0:
@@ -124,7 +129,8 @@ def measure(subject: Subject, params: IntersectionalParams, seed: int) -> Result
     short = _short(groups, rate, params)
     if found is None:
         raise NotApplicable(
-            f"no subgroup has at least {params.minimum_group} rows behind {params.rate}. {' '.join([*unfit, *short])}"
+            f"no subgroup has at least {params.minimum_group} rows behind {params.rate}. "
+            f"{' '.join([*unfit, *short, advice()])}"
         )
     depths = np.array([_depth(name) for name in groups.attributes])
     alone = (
@@ -140,7 +146,7 @@ def measure(subject: Subject, params: IntersectionalParams, seed: int) -> Result
                 name="subgroups",
                 title=f"Subgroups beside all others, largest gap first, {params.confidence:.0%} intervals (of gaps "
                 "simultaneous, of shrunken rates credible)",
-                columns=("attributes", "subgroup", "n", "status", "rate", "low", "high", "shrunken rate",
+                columns=("attributes", "subgroup", "n", "status", "rate", "low", "high", "shrunken",
                          "shrunken low", "shrunken high", "gap", "gap low", "gap high", "p_max_t", "p_holm"),
                 rows=rows[:_SHOWN],
             ),
@@ -310,8 +316,8 @@ def plot(result: Result, axes: Axes) -> None:
     for place, row in enumerate(rows):
         axes.plot([float(row["low"] or 0), float(row["high"] or 0)], [place] * 2, "-", color="0.4", linewidth=1)
         axes.plot([float(row["rate"] or 0)], [place], "o", color="black", label="raw" if place == 0 else None)
-        if row["shrunken rate"] is not None:
-            axes.plot([float(row["shrunken rate"])], [place], "x", color="0.4")
+        if row["shrunken"] is not None:
+            axes.plot([float(row["shrunken"])], [place], "x", color="0.4")
     axes.plot([], [], "x", color="0.4", label="shrunken")
     axes.set_yticks(range(len(rows)), [f"{row['attributes']}: {row['subgroup']} (n = {row['n']})" for row in rows])
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -2.2), xlabel="rate of the subgroup, with interval", ylabel="subgroup")

@@ -61,6 +61,10 @@ INFO = CheckInfo(
         "(permutation max-T); Massart 1990, Annals of Probability 18:1269; Holm 1979"
     ),
     requirements=("FN-R-FN-ME-05", "FN-R-FN-OA"),
+    instead=(
+        "fairness.group_metrics",
+        "fairness.individual_consistency",
+    ),
 )
 _PAIRS_SHOWN = 100
 _MEANS = {
@@ -103,6 +107,7 @@ def measure(subject: Subject, params: RegressionParityParams, seed: int) -> Resu
     from assessor_checks import _groups
     from assessor_checks._gaps import holm
     from assessor_checks.fairness import _distribution_gaps, _mean_gaps
+    from assessor_checks.fairness._refusal import too_few_groups
 
     split = subject.splits["test"]
     if split.attributes is None or split.n == 0:
@@ -135,9 +140,9 @@ def measure(subject: Subject, params: RegressionParityParams, seed: int) -> Resu
     )
     short = _groups.too_small(groups, params.minimum_group)
     if spread is None:
+        why = too_few_groups(groups, params.minimum_group)
         raise NotApplicable(
-            f"no two groups of one attribute can be compared with at least {params.minimum_group} rows each. "
-            f"{' '.join([*unfit, *short])}"
+            f"no two groups of one attribute have {params.minimum_group} rows or more. {' '.join([*unfit, why])}"
         )
     found = {name: item for name, item in means.items() if item is not None}
     tests = [(name, *test) for name, item in found.items() for test in item.tests]

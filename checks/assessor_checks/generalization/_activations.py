@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from assessor.contract import NotApplicable
+from assessor.contract import NotApplicable, remark
 from assessor_checks.generalization._signal_designs import Design
 
 BATCH = 1024  # rows a forward pass
@@ -70,22 +70,41 @@ def record(
     heard = _probe(module, inputs[order[:2]])
     sizes = [len(rows) for rows in design.rows]
     kept = _affordable(heard, len(order), memory)
-    parts: dict[str, list[torch.Tensor]] = {"": [], **{name: [] for name in kept}}
-
-    def keep(name: str, _: torch.nn.Module, out: torch.Tensor) -> None:
-        if name in kept:
-            parts[name].append(_flat(out))
-
-    for rows in order.split(BATCH):
-        chunk = inputs[rows]
-        parts[""].append(_flat(chunk))
-        with _listening(module, keep):
-            out = module(chunk)
-        if _OUTPUT in kept:
-            parts[_OUTPUT].append(_flat(out))
+    chunks = list(_in_chunks(module, inputs[order], kept))
+    parts = {name: [chunk[name] for chunk in chunks] for name in ("", *kept)}
     layers = [Layer("input", "", torch.cat(parts.pop("")).split(sizes))]
     layers += [Layer(name, heard[name].kind, torch.cat(parts.pop(name)).split(sizes)) for name in kept]
     return layers, tuple(name for name in heard if name not in kept)
+
+
+def _in_chunks(
+    module: torch.nn.Module, inputs: torch.Tensor, wanted: Sequence[str]
+) -> Iterator[dict[str, torch.Tensor]]:
+    """What is heard from chunks of rows, half as large where the device runs out of memory; inputs as ""."""
+    start, size = 0, BATCH
+    while start < len(inputs):
+        chunk = inputs[start : start + size]
+        found = {"": _flat(chunk)}
+
+        def keep(name: str, _: torch.nn.Module, out: torch.Tensor, found: dict[str, torch.Tensor] = found) -> None:
+            if name in wanted:
+                found[name] = _flat(out)
+
+        try:
+            with _listening(module, keep):
+                out = module(chunk)
+        except torch.OutOfMemoryError:
+            if len(chunk) == 1:
+                raise
+            size = (len(chunk) + 1) // 2
+            torch.cuda.empty_cache()
+            continue
+        if _OUTPUT in wanted:
+            found[_OUTPUT] = _flat(out)
+        start += size
+        yield found
+    if size < BATCH:
+        remark(f"The device ran out of memory; the model was run on batches of {size} rows instead.")
 
 
 class _Heard(NamedTuple):

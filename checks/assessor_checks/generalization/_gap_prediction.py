@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from assessor_checks._intervals import CONFIDENCE, Estimate
+from assessor_checks._intervals import CONFIDENCE, Estimate, clopper_pearson
 
 PERMUTATIONS = 4999
+UNLIKELY = 0.05
 _ENTRIES = 2**22  # entries of permuted sign matrices held at once
 
 
@@ -197,3 +198,56 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     value = a.value - b.value
     low = value - math.hypot(a.value - a.low, b.high - b.value)
     return Estimate(value, low, value + math.hypot(a.high - a.value, b.value - b.low))
+
+
+def doubts_about(found: Findings, family: Family, *, kappa: float, loss: float, target: float) -> list[str]:
+    """Every reason not to judge the prediction, a sentence each.
+
+    Args:
+        found: The prediction.
+        family: The reference models.
+        kappa: Relative flatness of the assessed model.
+        loss: Its training loss, as compared with `target`.
+        target: Training loss at which the reference models were stopped.
+
+    Returns:
+        The sentences.
+    """
+    doubts = []
+    if loss > target:
+        doubts.append(
+            f"The assessed model's training loss is {loss:.3g}, above the {target:.3g} at which the reference "
+            "models were stopped: it is trained less far than they are."
+        )
+    if loss < target / 2:
+        doubts.append(
+            f"The assessed model's training loss is {loss:.3g}, less than half of the {target:.3g} at which "
+            "the reference models were stopped: a more certain model is flatter for that reason alone."
+        )
+    if not family.kappa.min() <= kappa <= family.kappa.max():
+        doubts.append(
+            f"The assessed model's relative flatness {kappa:.3g} lies outside the {family.kappa.min():.3g} to "
+            f"{family.kappa.max():.3g} of the reference models: the prediction is an extrapolation."
+        )
+    if found.tau.low <= 0 <= found.tau.high:
+        doubts.append(
+            "Flatness says nothing about the gap in this family: the interval of the rank correlation includes 0."
+        )
+    elif found.tau.high < 0:
+        doubts.append("In this family the flatter models have the larger gap: flatness is no good sign here.")
+    elif found.same is not None and found.same.p >= UNLIKELY:
+        doubts.append(
+            "Among reference models with the same label noise, flatness and gap do not visibly go together: in this "
+            "family flatness tells wrong labels from right ones, and perhaps no more."
+        )
+    elif found.same is not None and found.same.tau < 0:
+        doubts.append(
+            "Among reference models with the same label noise, the flatter ones have the larger gap: in this family "
+            "flatness tells wrong labels from right ones, and nothing else."
+        )
+    if clopper_pearson(found.inside, len(family.kappa)).high < CONFIDENCE:
+        doubts.append(
+            "Too few reference models lie inside the interval predicted from the others: the prediction interval is "
+            "too narrow."
+        )
+    return doubts

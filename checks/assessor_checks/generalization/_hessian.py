@@ -213,7 +213,7 @@ def asymmetry(land: Landscape, *, seed: int = 0) -> float:
     some = Landscape(land.module, loss, land.inputs[:_CHECKED], land.labels[:_CHECKED], names=land.names)
     shape = (_DIRECTIONS, land.parameters)
     directions = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(land.weights)
-    image = Hessian(some)(directions).double()
+    image = some.in_room(lambda: Hessian(some)(directions)).double()
     crossed = directions.double() @ image.mT
     size = float(image.norm()) * math.sqrt(_DIRECTIONS - 1)
     return float((crossed - crossed.mT).norm()) / size if size else 0.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from assessor.contract import NotApplicable, Subject, Task
+from assessor.contract import NotApplicable, Subject, Task, remark
 from assessor_checks._inputs import chosen_rows
 from assessor_checks._losses import per_sample_loss
 
@@ -18,6 +19,7 @@ CHUNK_BYTES_DEVICE = 2**28
 _LEAST_ROWS = 4  # rows of a chunk, however large
 
 PerSample = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+T = TypeVar("T")
 
 
 class _Outputs(torch.nn.Module):
@@ -71,6 +73,7 @@ class Landscape:
         self._shapes = [(parameter.shape, parameter.dtype) for parameter in found.values()]
         self._sizes = [parameter.numel() for parameter in found.values()]
         self.weights = torch.cat([parameter.detach().flatten() for parameter in found.values()])
+        self._most: int | None = None  # rows of a chunk, once memory ran out
 
     @property
     def n(self) -> int:
@@ -96,15 +99,21 @@ class Landscape:
         """(rows,) losses with other parameters (P,), differentiable in them."""
         return self.loss(self.outputs(weights, inputs), labels)
 
-    @torch.no_grad()
     def losses(self, weights: torch.Tensor) -> torch.Tensor:
         """(n,) float64 loss of every row with parameters (P,)."""
+        return self.in_room(lambda: self._losses(weights))
+
+    @torch.no_grad()
+    def _losses(self, weights: torch.Tensor) -> torch.Tensor:
         rows = self.chunk_rows
         chunks = zip(self.inputs.split(rows), self.labels.split(rows), strict=True)
         return torch.cat([self.row_losses(weights, x, y).double() for x, y in chunks])
 
     def gradient(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean loss (float64 scalar) and its gradient (P,) at other parameters."""
+        return self.in_room(lambda: self._gradient(weights))
+
+    def _gradient(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         total = torch.zeros((), dtype=torch.float64, device=weights.device)
         gradient = torch.zeros_like(weights)
         at = weights.detach().requires_grad_(True)
@@ -129,7 +138,33 @@ class Landscape:
     def chunk_rows(self) -> int:
         """Rows worked on at once, so that what a backward pass keeps of them stays small."""
         budget = CHUNK_BYTES.get(self.weights.device.type, CHUNK_BYTES_DEVICE)
-        return max(_LEAST_ROWS, budget // self.row_bytes)
+        return self._most or max(_LEAST_ROWS, budget // self.row_bytes)
+
+    def in_room(self, compute: Callable[[], T]) -> T:
+        """`compute()`; where the device runs out of memory, again on chunks half as large.
+
+        Args:
+            compute: Works on `chunk_rows` rows at once.
+
+        Returns:
+            What it gave.
+
+        Raises:
+            OutOfMemoryError: A single row is too much for the device.
+        """
+        halved = False
+        while True:
+            try:
+                found = compute()
+            except torch.OutOfMemoryError:
+                if (rows := min(self.n, self.chunk_rows)) == 1:
+                    raise
+                self._most, halved = (rows + 1) // 2, True
+                torch.cuda.empty_cache()
+            else:
+                if halved:
+                    remark(f"The device ran out of memory; the model was run on batches of {self._most} rows instead.")
+                return found
 
     @cached_property
     def row_bytes(self) -> int:
@@ -216,7 +251,10 @@ def differentiation() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as fault:
-        raise NotApplicable(f"the model's loss cannot be differentiated: {str(fault).splitlines()[0]}") from fault
+        raise NotApplicable(
+            f"the model's loss cannot be differentiated: {str(fault).splitlines()[0]}; use generalization.gap, which "
+            "needs no gradients"
+        ) from fault
 
 
 @contextmanager

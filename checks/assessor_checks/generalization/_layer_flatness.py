@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from assessor.contract import NotApplicable, Subject, Task
+from assessor.contract import NotApplicable, Subject, Table, Task, progress
 from assessor_checks import _flatness as flatness
 from assessor_checks._flatness import Loss, MaxFlatness
 from assessor_checks._intervals import CONFIDENCE, Estimate, bootstrap_mean
@@ -323,3 +323,44 @@ def training_losses(subject: Subject, label_smoothing: float) -> np.ndarray:
         parts = [problem.loss_of(x, y) for x, y in zip(*(t.split(BATCH) for t in problem[1:3]), strict=True)]
     found: np.ndarray = torch.cat(parts).cpu().numpy()
     return found
+
+
+def layer_table(
+    subject: Subject, split: str, normalise: Way, label_smoothing: float, *, most: int, budget: Budget
+) -> tuple[tuple[Table, ...], tuple[str, ...]]:
+    """Every layer on the same rows, and what could not be measured.
+
+    Args:
+        subject: A PyTorch module.
+        split: Data whose curvature is measured.
+        normalise: "neuron" or "none".
+        label_smoothing: In training.
+        most: Rows at most, drawn by the seed; 0 for no table.
+        budget: Products and directions; no maximum is computed.
+
+    Returns:
+        A table where there are two layers or more, and a sentence on each layer that could not be measured.
+    """
+    sites = sites_of(subject, split) if most else {}
+    if len(sites) < 2:
+        return (), ()
+    n = subject.splits[split].n
+    rows = np.sort(np.random.default_rng(budget.seed).permutation(n)[:most])
+    problem = problem_of(subject, split, label_smoothing, rows)
+    budget = budget._replace(maximum=False)
+    cells, lost = [], []
+    for position, (name, site) in enumerate(sites.items()):
+        progress(f"relative flatness of layer {name}", position, len(sites))
+        try:
+            layer = measure_site(site, problem, normalise, budget)
+        except (NotApplicable, RuntimeError) as fault:  # an operation of the model has no second derivative
+            lost.append(f"Layer '{name}' could not be measured: {fault}")
+            continue
+        estimate = layer.interval(budget.seed)
+        low, high = (None, None) if estimate is None else (estimate.low, estimate.high)
+        cells.append(
+            (name, f"{layer.shape[0]} x {layer.shape[1]}", len(rows), float(layer.kappa.mean()), low, high, layer.error)
+        )
+    columns = ("layer", "weights", "rows", "relative flatness", "low", "high", "error of the estimate")
+    table = Table(name="by_layer", title="Relative flatness by layer", columns=columns, rows=tuple(cells))
+    return (table,), tuple(lost)

@@ -280,3 +280,51 @@ def fitted(
     there = rows_of(task, _outputs(task, module, test_data[0]), test_data[1])
     values = (epochs, float(flatness_of(task, layer).mean()), here.loss, there.loss, here.error, there.error)
     return {name: value if math.isfinite(value) else None for name, value in zip(names, values, strict=True)}
+
+
+class Assessed(NamedTuple):
+    """The assessed model: (n,) kappa, what it does on both splits, its training loss as loss_target counts it."""
+
+    kappa: np.ndarray
+    train: Rows
+    test: Rows
+    loss: float
+
+    @property
+    def flatness(self) -> float:
+        """Relative flatness."""
+        return float(self.kappa.mean())
+
+
+def assess(subject: Subject) -> tuple[Assessed, float]:
+    """The assessed model, and what one unit of loss_target is: 1 nat, or half the variance of the targets.
+
+    Args:
+        subject: A PyTorch module with train and test split.
+
+    Returns:
+        Both.
+
+    Raises:
+        NotApplicable: Too few rows, losses that are not finite, no flatness, or targets that are all equal.
+    """
+    sides, layer = {}, None
+    for split in ("test", "train"):
+        inputs, labels = subject.tensors(split)
+        if len(labels) < 2:
+            raise NotApplicable(f"the {split} split has {len(labels)} rows; a gap needs at least 2 on either side")
+        layer = last_linear(subject.module, inputs)
+        sides[split] = rows_of(subject.task, as_outputs(subject.task, layer.logits), labels)
+        if bad := int((~np.isfinite(sides[split].losses)).sum()):
+            raise NotApplicable(f"the model's loss is not finite for {bad} of {len(labels)} rows of the {split} split")
+    assert layer is not None
+    kappa = flatness_of(subject.task, layer)
+    if not 0 < kappa.mean() < np.inf:
+        raise NotApplicable(
+            f"the relative flatness of layer '{layer.name}' is {kappa.mean():g}, which has no place on a logarithmic "
+            "scale: its features are constant, or every prediction is certain to the last digit"
+        )
+    unit = 1.0 if subject.task.is_classification else float(np.var(subject.splits["train"].labels)) / 2
+    if unit == 0:
+        raise NotApplicable("all training targets are equal, so that there is nothing to train reference models for")
+    return Assessed(kappa, sides["train"], sides["test"], sides["train"].loss / unit), unit

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from assessor_checks._intervals import Estimate
-    from assessor_checks.generalization._activations import Layer
-    from assessor_checks.generalization._fisher import Read
+    from assessor_checks.generalization._flow import Loss, Row
     from assessor_checks.generalization._signal_designs import Design, Plan
 
 HOW = "bias-corrected, mean over the parameter's values; 95 % delete-a-group jackknife over repeats"
@@ -38,19 +36,6 @@ HOW_LOSS = (
     "greatest information from one layer on minus the greatest from the next layer on, as share of the input's; "
     "layers chosen by the data; 95 % Fieller from a delete-a-group jackknife"
 )
-HOW_BOUND = (
-    "mean of squared error times the input's linear information, whose inverse is the Cramer-Rao bound; rows between "
-    "the first and the last place of a slope; 95 % jackknife"
-)
-HOW_BOUND_LEARNED = (
-    "mean of squared error times the input's information as a learned reading finds it, whose inverse is the "
-    "Cramer-Rao bound; rows between the first and the last place of a slope; 95 % jackknife"
-)
-HOW_BIASED = (
-    "training rows: mean of (squared error - b^2) times the input's information, over the mean of (1 + b')^2, with the "
-    "bias b that the model has on the design split; 95 % Fieller from a delete-a-group jackknife"
-)
-LEAST_ROWS = 40  # training rows whose error is compared with the bound: two a fold
 UNIT = "per unit²"
 SAME = 1e-3  # rounding apart, an invertible layer keeps its input's information
 COARSE = 2.0  # steps of more standard errors than this are told
@@ -90,6 +75,7 @@ INFO = CheckInfo(
         "11(6), 2015, e1004218, equation 2; ratio: Fieller 1954"
     ),
     requirements=("RE-R-SC-ME-03",),
+    instead=("generalization.gap",),
 )
 
 
@@ -122,25 +108,6 @@ class FisherFlowParams(Params):
     )
 
 
-class _Row(NamedTuple):
-    layer: Layer
-    read: Read | None  # None where the parameter shows without any noise
-    learned: np.ndarray | None  # (T, 1 + folds / 2)
-
-    @property
-    def mean(self) -> np.ndarray:
-        """(1 + folds,) information, mean over the values."""
-        assert self.read is not None
-        found: np.ndarray = self.read.values.mean(axis=0)
-        return found
-
-
-class _Loss(NamedTuple):
-    share: Estimate
-    before: str
-    after: str
-
-
 def measure(subject: Subject, params: FisherFlowParams, seed: int) -> Result:
     """Linear Fisher information of input, layers and output, and the share of the input's that is left.
 
@@ -155,19 +122,23 @@ def measure(subject: Subject, params: FisherFlowParams, seed: int) -> Result:
     Raises:
         NotApplicable: Too few values or repeats, no noise, values that are not finite, or no information to follow.
     """
+    from assessor_checks.generalization import _error_bounds, _flow, _signal_designs
     from assessor_checks.generalization import _fisher as fisher
-    from assessor_checks.generalization import _signal_designs
 
     design = _signal_designs.design_of(subject.splits["design"].labels, most=params.max_repeats, seed=seed)
-    layers, left_out = _layers(subject, design)
+    layers, left_out = _flow.layers_of(subject, design)
     plan = _signal_designs.plan_of(design, params.reach)
     if params.tighten and design.repeats[0] < fisher.LEAST_LEARNED:
         raise NotApplicable(
             f"tighten wants at least {fisher.LEAST_LEARNED} repeats of each value, found {design.repeats[0]}"
         )
-    rows = [_row(layer, plan, params, seed, done, len(layers)) for done, layer in enumerate(layers)]
-    share, loss = _shares(rows)
-    ratios = _error_ratios(subject, params, design, plan, rows, seed)
+    rows = []
+    for done, layer in enumerate(layers):
+        progress("information by layer", done, len(layers))
+        rows.append(_flow.row_of(layer, plan, most=params.max_dimensions, tighten=params.tighten, seed=seed))
+    share, loss = _flow.shares(rows)
+    aimed = not subject.task.is_classification and params.parameter == "target"
+    ratios = _error_bounds.error_ratios(subject, design, plan, rows, seed) if aimed else []
     n = sum(map(len, design.rows))
     metrics = (
         _metric(
@@ -182,7 +153,7 @@ def measure(subject: Subject, params: FisherFlowParams, seed: int) -> Result:
         _information("information_output", rows[-1].mean, n, Better.HIGHER, HOW),
         *([] if loss is None else [_metric("largest_loss", loss.share, n, HOW_LOSS, better=Better.LOWER)]),
         *_learned(rows, n),
-        *ratios,
+        *(_metric(*ratio) for ratio in ratios),
     )
     return Result(
         metrics=metrics,
@@ -191,132 +162,13 @@ def measure(subject: Subject, params: FisherFlowParams, seed: int) -> Result:
         remarks=(
             *_facts(rows, design, params, left_out),
             *_findings(rows, design, share, loss),
-            *_about_errors(ratios, params, subject),
+            *(_error_bounds.about_errors(ratios, trained=Need.TRAIN in subject.offers) if aimed else []),
         ),
         doubt=_doubt(rows[0], design),
     )
 
 
-def _layers(subject: Subject, design: Design) -> tuple[list[Layer], tuple[str, ...]]:
-    """Recorded layers whose numbers are finite, and the names of the others."""
-    import torch
-
-    from assessor_checks.generalization import _activations
-
-    inputs, _ = subject.tensors("design")
-    if not inputs.is_floating_point():
-        raise NotApplicable(f"the inputs are of type {inputs.dtype}, wanted floating-point numbers with noise")
-    unsteady = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd)
-    for name, part in subject.module.named_modules():
-        if part.training and isinstance(part, unsteady):
-            raise NotApplicable(f"layer '{name}' is in train mode, so that the same input gives other activations")
-    layers, left_out = _activations.record(subject.module, inputs, design)
-    bad = {layer.name: sum(int((~rows.isfinite()).any(dim=1).sum()) for rows in layer.groups) for layer in layers}
-    for layer in (layers[0], layers[-1]):
-        if bad[layer.name]:
-            raise NotApplicable(
-                f"the numbers at '{layer.name}' are not finite for {bad[layer.name]} rows of the design split"
-            )
-    return [each for each in layers if not bad[each.name]], (*left_out, *(name for name in bad if bad[name]))
-
-
-def _row(layer: Layer, plan: Plan, params: FisherFlowParams, seed: int, done: int, total: int) -> _Row:
-    from assessor_checks.generalization import _fisher as fisher
-
-    progress("information by layer", done, total)
-    try:
-        read = fisher.read_layer(layer.groups, plan, params.max_dimensions)
-    except fisher.NoiseFreeSignal:
-        return _Row(layer, None, None)
-    if not params.tighten or layer.width > params.max_dimensions:
-        return _Row(layer, read, None)
-    try:
-        return _Row(layer, read, fisher.read_learned(layer.groups, plan, seed))
-    except fisher.NoiseFreeSignal:
-        return _Row(layer, read, None)
-
-
-def _shares(rows: list[_Row]) -> tuple[Estimate, _Loss | None]:
-    """The output's share of the input's information, and the largest loss on the way."""
-    from assessor_checks.generalization import _jackknife
-
-    first, last = rows[0], rows[-1]
-    for row in (first, last):
-        if row.read is None:
-            raise NotApplicable(
-                f"at '{row.layer.name}' the parameter changes numbers that carry no noise, so that the information "
-                "has no finite value; the design split needs repeats with independent noise"
-            )
-    share = _jackknife.ratio(last.mean, first.mean)
-    if share is None:
-        found = _jackknife.jackknife(first.mean)
-        raise NotApplicable(
-            f"the input's linear information about the parameter cannot be told from 0 ({found.value:.3g}, interval "
-            f"{found.low:.3g} to {found.high:.3g}); give more repeats or values further apart"
-        )
-    return share, _largest_loss([row for row in rows if row.read is not None])
-
-
-def _largest_loss(rows: list[_Row]) -> _Loss | None:
-    """Between two layers measured whole, against the most that is found later; None without two of them."""
-    from assessor_checks.generalization import _jackknife
-
-    best = [max(rows[index:], key=lambda row: float(row.mean[0])) for index in range(len(rows))]
-    whole = [index for index, row in enumerate(rows) if row.read is not None and not row.read.bounded]
-    steps = list(pairwise(whole))
-    if not steps:
-        return None
-    a, b = max(steps, key=lambda step: float(best[step[0]].mean[0] - best[step[1]].mean[0]))
-    share = _jackknife.ratio(best[a].mean - best[b].mean, rows[0].mean)
-    return None if share is None else _Loss(share, rows[a].layer.name, rows[b].layer.name)
-
-
-def _error_ratios(
-    subject: Subject, params: FisherFlowParams, design: Design, plan: Plan, rows: list[_Row], seed: int
-) -> tuple[Metric, ...]:
-    """Squared error against the Cramer-Rao bound of the input, on the design and on the training rows."""
-    import numpy as np
-
-    from assessor_checks.generalization import _fisher as fisher
-    from assessor_checks.generalization import _jackknife
-
-    if subject.task.is_classification or params.parameter != "target":
-        return ()
-    first, outputs = rows[0], rows[-1].layer.groups
-    assert first.read is not None
-    learned = first.learned if first.learned is not None and first.learned[:, 0].mean() > first.mean[0] else None
-    values, how = (first.read.values, HOW_BOUND) if learned is None else (learned, HOW_BOUND_LEARNED)
-    folds, centres = values.shape[1] - 1, [stencil.at for stencil in plan.local]
-
-    def ratio(name: str, errors: np.ndarray, theta: np.ndarray, fold: np.ndarray, where: str) -> Metric:
-        found = _jackknife.jackknife(fisher.error_ratio(errors, theta, fold, centres, values))
-        return _metric(name, found, len(errors), f"{where}; {how}")
-
-    def inside(theta: np.ndarray) -> np.ndarray:
-        room = 1e-9 * (design.theta[-1] - design.theta[0])
-        found: np.ndarray = (theta >= centres[0] - room) & (theta <= centres[-1] + room)
-        return found
-
-    metrics = []
-    theta = np.repeat(design.theta, [len(group) for group in outputs])
-    fold = np.concatenate([each.numpy() for each in fisher.folds_of(outputs, plan.folds)])
-    errors = np.concatenate([group[:, 0].double().numpy() for group in outputs]) - theta
-    used = inside(theta) & ((learned is None) | (fold % 2 == 1))  # learned readings are judged on odd folds
-    fold = fold if learned is None else fold // 2
-    if used.sum() >= folds:
-        metrics.append(ratio("crb_ratio", errors[used], theta[used], fold[used], "design rows"))
-    train = subject.splits.get("train")
-    if train is not None and (used := inside(train.labels)).sum() >= LEAST_ROWS:
-        errors, theta = (subject.scores("train") - train.labels)[used], train.labels[used]
-        fold = np.random.default_rng(seed).permutation(len(theta)) % folds
-        metrics.append(ratio("training_crb_ratio", errors, theta, fold, "training rows"))
-        biased = fisher.biased_error_ratio(errors, theta, fold, outputs, design, plan, values)
-        if biased is not None:
-            metrics.append(_metric("training_crb_ratio_biased", biased, len(theta), HOW_BIASED))
-    return tuple(metrics)
-
-
-def _learned(rows: list[_Row], n: int) -> tuple[Metric, ...]:
+def _learned(rows: list[Row], n: int) -> tuple[Metric, ...]:
     from assessor_checks.generalization import _jackknife
 
     first, last = rows[0].learned, rows[-1].learned
@@ -364,7 +216,7 @@ def _metric(
     )
 
 
-def _table(rows: list[_Row]) -> Table:
+def _table(rows: list[Row]) -> Table:
     from assessor_checks.generalization import _jackknife
 
     cells = []
@@ -390,7 +242,7 @@ def _table(rows: list[_Row]) -> Table:
     return Table(name="layers", title="Information by layer", columns=columns, rows=tuple(cells))
 
 
-def _by_layer(rows: list[_Row]) -> Series:
+def _by_layer(rows: list[Row]) -> Series:
     """Quartiles over the values of the parameter, one entry a layer."""
     import numpy as np
 
@@ -400,7 +252,7 @@ def _by_layer(rows: list[_Row]) -> Series:
     return Series(name="by_layer", title="Information by layer, over the values of the parameter", columns=columns)
 
 
-def _by_value(rows: list[_Row], plan: Plan) -> Series:
+def _by_value(rows: list[Row], plan: Plan) -> Series:
     columns = {"parameter": tuple(stencil.at for stencil in plan.local)}
     for name, row in (("input", rows[0]), ("output", rows[-1])):
         assert row.read is not None
@@ -408,7 +260,7 @@ def _by_value(rows: list[_Row], plan: Plan) -> Series:
     return Series(name="by_value", title="Information by value of the parameter", columns=columns)
 
 
-def _facts(rows: list[_Row], design: Design, params: FisherFlowParams, left_out: tuple[str, ...]) -> list[str]:
+def _facts(rows: list[Row], design: Design, params: FisherFlowParams, left_out: tuple[str, ...]) -> list[str]:
     fewest, most = design.repeats
     remarks = [
         f"{len(design.theta)} values of the parameter from {design.theta[0]:g} to {design.theta[-1]:g}, at least "
@@ -433,7 +285,7 @@ def _facts(rows: list[_Row], design: Design, params: FisherFlowParams, left_out:
     return remarks
 
 
-def _findings(rows: list[_Row], design: Design, share: Estimate, loss: _Loss | None) -> list[str]:
+def _findings(rows: list[Row], design: Design, share: Estimate, loss: Loss | None) -> list[str]:
     import numpy as np
 
     from assessor_checks.generalization import _jackknife
@@ -470,44 +322,7 @@ def _findings(rows: list[_Row], design: Design, share: Estimate, loss: _Loss | N
     return remarks
 
 
-def _about_errors(ratios: tuple[Metric, ...], params: FisherFlowParams, subject: Subject) -> list[str]:
-    if subject.task.is_classification or params.parameter != "target":
-        return []
-    found = {metric.name: metric for metric in ratios}
-    remarks = [
-        "The design's parameter is taken as what the model predicts; if it is another one, set parameter: other. A "
-        "model that pulls its answers towards the middle may stay below the bound for unbiased estimates; the bound "
-        "for biased ones is met where the output's share of the information is 1."
-    ]
-    plain, biased = found.get("training_crb_ratio"), found.get("training_crb_ratio_biased")
-    if plain is None and Need.TRAIN in subject.offers:
-        remarks.append(
-            f"Fewer than {LEAST_ROWS} training rows have their target among the inner values of the design, so that "
-            "their error is not compared with the bound."
-        )
-    if plain is None or plain.high is None or plain.high >= 1:
-        return remarks
-    if biased is None or biased.high is None:
-        remarks.append(
-            f"On the training rows the squared error is {plain.value:.2f} of the least that an unbiased estimate can "
-            "have. Whether the model has learned the noise of its training data (overfitting) or gives much the same "
-            "for every input cannot be told."
-        )
-    elif biased.high < 1:
-        remarks.append(
-            f"On the training rows the squared error is {plain.value:.2f} of the least that an unbiased estimate can "
-            "have, and below the least with this model's bias too: the model has learned the noise of its training "
-            "data (overfitting)."
-        )
-    else:
-        remarks.append(
-            f"On the training rows the squared error is {plain.value:.2f} of the least that an unbiased estimate can "
-            "have. Its pull towards the middle may explain that, so that it is no sign of overfitting."
-        )
-    return remarks
-
-
-def _doubt(first: _Row, design: Design) -> str | None:
+def _doubt(first: Row, design: Design) -> str | None:
     doubts = []
     if first.read is not None and first.read.bounded:
         doubts.append(

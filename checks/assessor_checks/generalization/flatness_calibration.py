@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 
     from assessor_checks._intervals import Estimate
     from assessor_checks.generalization._gap_prediction import Family, Findings, Line
-    from assessor_checks.generalization._reference_models import Fit, Recipe, Rows
+    from assessor_checks.generalization._reference_models import Assessed, Fit, Recipe
 
 FEWEST = 8  # reference models below which a line with its scatter says too little
 MATCHED = (0.001, 0.1)  # training losses, as compared with loss_target, that are matched by themselves
-UNLIKELY = 0.05
 FIT_POINTS = 41
 MARKERS = "os^Dv"
 INFO = CheckInfo(
@@ -76,6 +75,7 @@ for x, y in batches:
         "ICLR 2020, arXiv 1912.02178, section 4 (models stopped at one loss, Kendall's tau); FAM: arXiv 2307.02337"
     ),
     requirements=("RE-R-SC-ME-03",),
+    instead=("generalization.gap",),
 )
 
 
@@ -106,20 +106,6 @@ class FlatnessCalibrationParams(Params):
     )
 
 
-class _Assessed(NamedTuple):
-    """The assessed model: (n,) kappa, what it does on both splits, its training loss as loss_target counts it."""
-
-    kappa: np.ndarray
-    train: Rows
-    test: Rows
-    loss: float
-
-    @property
-    def flatness(self) -> float:
-        """Relative flatness."""
-        return float(self.kappa.mean())
-
-
 def measure(subject: Subject, params: FlatnessCalibrationParams, seed: int) -> Result:
     """Train the reference models, fit their gap on the logarithm of their flatness, predict the assessed model's gap.
 
@@ -140,7 +126,7 @@ def measure(subject: Subject, params: FlatnessCalibrationParams, seed: int) -> R
 
     if params.gap == "accuracy" and not subject.task.is_classification:
         raise NotApplicable("a regression has no accuracy; set gap: loss")
-    assessed, unit = _assess(subject)
+    assessed, unit = reference.assess(subject)
     target = params.loss_target or min(max(assessed.loss, MATCHED[0]), MATCHED[1])
     schedule = reference.Schedule(params.optimiser, params.weight_decay, params.max_epochs, target * unit)
     recipes = reference.design(
@@ -164,37 +150,11 @@ def measure(subject: Subject, params: FlatnessCalibrationParams, seed: int) -> R
             _comparison(found.predicted, measured.value),
             *(same_start if starts == 1 else ()),
         ),
-        doubt=" ".join(_doubts(assessed, target, family, found)) or None,
-    )
-
-
-def _assess(subject: Subject) -> tuple[_Assessed, float]:
-    """The assessed model, and what one unit of loss_target is: 1 nat, or half the variance of the targets."""
-    import numpy as np
-
-    from assessor_checks._layers import last_linear
-    from assessor_checks.generalization import _reference_models as reference
-
-    sides, layer = {}, None
-    for split in ("test", "train"):
-        inputs, labels = subject.tensors(split)
-        if len(labels) < 2:
-            raise NotApplicable(f"the {split} split has {len(labels)} rows; a gap needs at least 2 on either side")
-        layer = last_linear(subject.module, inputs)
-        sides[split] = reference.rows_of(subject.task, reference.as_outputs(subject.task, layer.logits), labels)
-        if bad := int((~np.isfinite(sides[split].losses)).sum()):
-            raise NotApplicable(f"the model's loss is not finite for {bad} of {len(labels)} rows of the {split} split")
-    assert layer is not None
-    kappa = reference.flatness_of(subject.task, layer)
-    if not 0 < kappa.mean() < np.inf:
-        raise NotApplicable(
-            f"the relative flatness of layer '{layer.name}' is {kappa.mean():g}, which has no place on a logarithmic "
-            "scale: its features are constant, or every prediction is certain to the last digit"
+        doubt=" ".join(
+            _gap_prediction.doubts_about(found, family, kappa=assessed.flatness, loss=assessed.loss, target=target)
         )
-    unit = 1.0 if subject.task.is_classification else float(np.var(subject.splits["train"].labels)) / 2
-    if unit == 0:
-        raise NotApplicable("all training targets are equal, so that there is nothing to train reference models for")
-    return _Assessed(kappa, sides["train"], sides["test"], sides["train"].loss / unit), unit
+        or None,
+    )
 
 
 def _gap_of(fit: Fit, kind: str) -> float | None:
@@ -225,7 +185,7 @@ def _family(recipes: tuple[Recipe, ...], fits: list[Fit], params: FlatnessCalibr
     return family
 
 
-def _measured_gap(assessed: _Assessed, kind: str, seed: int) -> Estimate:
+def _measured_gap(assessed: Assessed, kind: str, seed: int) -> Estimate:
     from assessor_checks._intervals import bootstrap_mean, wilson
     from assessor_checks.generalization import _gap_prediction
 
@@ -237,7 +197,7 @@ def _measured_gap(assessed: _Assessed, kind: str, seed: int) -> Estimate:
 
 
 def _metrics(
-    task: Task, kind: str, assessed: _Assessed, family: Family, found: Findings, measured: Estimate, seed: int
+    task: Task, kind: str, assessed: Assessed, family: Family, found: Findings, measured: Estimate, seed: int
 ) -> tuple[Metric, ...]:
     from assessor_checks._intervals import bootstrap_mean, wilson
 
@@ -336,50 +296,6 @@ def _comparison(predicted: Estimate, measured: float) -> str:
             "The measured gap lies below the predicted interval: the model generalizes better than its flatness says."
         )
     return "The measured gap lies inside the predicted interval."
-
-
-def _doubts(assessed: _Assessed, target: float, family: Family, found: Findings) -> list[str]:
-    """Every reason not to judge the prediction, a sentence each."""
-    from assessor_checks._intervals import CONFIDENCE, clopper_pearson
-
-    doubts, kappa = [], assessed.flatness
-    if assessed.loss > target:
-        doubts.append(
-            f"The assessed model's training loss is {assessed.loss:.3g}, above the {target:.3g} at which the reference "
-            "models were stopped: it is trained less far than they are."
-        )
-    if assessed.loss < target / 2:
-        doubts.append(
-            f"The assessed model's training loss is {assessed.loss:.3g}, less than half of the {target:.3g} at which "
-            "the reference models were stopped: a more certain model is flatter for that reason alone."
-        )
-    if not family.kappa.min() <= kappa <= family.kappa.max():
-        doubts.append(
-            f"The assessed model's relative flatness {kappa:.3g} lies outside the {family.kappa.min():.3g} to "
-            f"{family.kappa.max():.3g} of the reference models: the prediction is an extrapolation."
-        )
-    if found.tau.low <= 0 <= found.tau.high:
-        doubts.append(
-            "Flatness says nothing about the gap in this family: the interval of the rank correlation includes 0."
-        )
-    elif found.tau.high < 0:
-        doubts.append("In this family the flatter models have the larger gap: flatness is no good sign here.")
-    elif found.same is not None and found.same.p >= UNLIKELY:
-        doubts.append(
-            "Among reference models with the same label noise, flatness and gap do not visibly go together: in this "
-            "family flatness tells wrong labels from right ones, and perhaps no more."
-        )
-    elif found.same is not None and found.same.tau < 0:
-        doubts.append(
-            "Among reference models with the same label noise, the flatter ones have the larger gap: in this family "
-            "flatness tells wrong labels from right ones, and nothing else."
-        )
-    if clopper_pearson(found.inside, len(family.kappa)).high < CONFIDENCE:
-        doubts.append(
-            "Too few reference models lie inside the interval predicted from the others: the prediction interval is "
-            "too narrow."
-        )
-    return doubts
 
 
 def _table(recipes: tuple[Recipe, ...], fits: list[Fit], kind: str) -> Table:

@@ -66,6 +66,7 @@ INFO = CheckInfo(
         "Krishnan, Xiao 2019, arXiv 1901.10159. Rescaling: Dinh, Pascanu, Bengio, Bengio 2017, arXiv 1703.04933"
     ),
     requirements=("RE-R-SC-ME-03",),
+    instead=("generalization.gap",),
 )
 
 
@@ -115,8 +116,12 @@ def measure(subject: Subject, params: HessianSpectrumParams, seed: int) -> Resul
             "the second derivatives that PyTorch gives for this model contradict each other, as known of weight "
             "normalisation; take such parametrizations out of the model first"
         )
-    hessian = _hessian.Hessian(land, groups=_hessian.GROUPS, seed=seed)
-    found = _exact(hessian, params) if land.parameters <= EXACT else _estimated(hessian, params, seed)
+
+    def spectrum() -> _Spectrum:
+        hessian = _hessian.Hessian(land, groups=_hessian.GROUPS, seed=seed)
+        return _exact(hessian, params) if land.parameters <= EXACT else _estimated(hessian, params, seed)
+
+    found = land.in_room(spectrum)
     if not math.isfinite(found.trace.value):
         raise NotApplicable(f"second derivatives of the loss are not finite on {land.n} rows of {params.split}")
     unit = INFO.unit if subject.task.is_classification else "squared units of the target"

@@ -14,7 +14,6 @@ from assessor.contract import (
     CheckInfo,
     Metric,
     Need,
-    NotApplicable,
     Params,
     Result,
     Series,
@@ -29,13 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
-    import torch
     from matplotlib.axes import Axes
 
     from assessor_checks._interpolation import Curve, Ends, Landscape, Pair, State, Value
 
 ENOUGH = 20  # rows below which the bootstrap's intervals are too narrow to be judged
-PROBED = 64  # rows that show whether the baseline's parameters do in the model what they do in the baseline
 BOOTSTRAP = "95 % percentile bootstrap over rows, the same rows for all networks, widened to hold the value"
 HIGHEST = f"highest rise on the grid; {BOOTSTRAP}"
 PLACE = "where the highest rise is, 0 the model and 1 the baseline; a point of the grid, no interval"
@@ -78,6 +75,7 @@ INFO = CheckInfo(
         "Matena and Raffel 2022, arXiv 2111.09832; statistics: Jordan et al. 2023, arXiv 2211.08403"
     ),
     requirements=("RE-R-CD-ME-02",),
+    instead=("generalization.gap",),
 )
 
 
@@ -119,12 +117,15 @@ def measure(subject: Subject, params: ModeConnectivityParams, seed: int) -> Resu
         NotApplicable: The architectures differ, or a network on the way gives no finite loss.
     """
     from assessor_checks import _interpolation as paths
+    from assessor_checks.generalization import _two_networks as networks
 
-    pair, fit, remarks = _pair(subject, params, seed)
-    renumbered, said = _renumbered(subject, pair) if params.align else (None, ())
+    pair, fit, remarks = networks.pair_of(
+        subject, steps=params.steps, most=params.max_samples, recompute=params.recompute_batchnorm, seed=seed
+    )
+    renumbered, said = networks.renumbered(subject, pair) if params.align else (None, ())
     whole = pair.curve(pair.b)
     aligned = None if renumbered is None else pair.curve(renumbered)
-    ends, lost = _expansion(subject, pair)
+    ends, lost = networks.expansion(subject, pair)
     foretold = None if ends is None else paths.predicted_excess(ends, pair.alphas)
     distances = [paths.distance(pair.a, end, pair.names) for end in (pair.b, renumbered) if end is not None]
     layers = paths.layers_of(subject.module, pair.names) if params.layers else {}
@@ -137,105 +138,6 @@ def measure(subject: Subject, params: ModeConnectivityParams, seed: int) -> Resu
         remarks=(*remarks, *said, *lost, *_remarks(pair, whole, distances)),
         doubt=_doubt(subject.task, pair, whole),
     )
-
-
-def _pair(subject: Subject, params: ModeConnectivityParams, seed: int) -> tuple[Pair, Landscape, tuple[str, ...]]:
-    """Both networks on the test rows, the loss on the rows that weigh the averages, and remarks."""
-    import numpy as np
-
-    from assessor_checks import _interpolation as paths
-    from assessor_checks import _layers
-
-    module, baseline = subject.module, subject.baseline
-    if difference := _layers.same_architecture(module, baseline.module):
-        raise NotApplicable(f"the baseline is of another architecture than the model: {difference}")
-    test = _some(subject, "test", params.max_samples, seed)
-    train = _some(subject, "train", params.max_samples, seed) if Need.TRAIN in subject.offers else None
-    if not len(test[0]):
-        raise NotApplicable("the test split has no rows")
-    _layers.refuse_unsteady(module, test[0])
-    if not (a := paths.state_of(module)):
-        raise NotApplicable("the model has no parameters that could be moved")
-    b = {name: value.to(a[name]) for name, value in paths.state_of(baseline.module).items()}
-    plain = paths.Landscape(subject, *test)
-    _check_same_function(subject, plain, b)
-    norms = paths.normalisations(module)
-    refresh = train[0] if norms and train and params.recompute_batchnorm and len(train[0]) > 1 else None
-    own = {f"{name}.{held}" for name in norms for held in ("running_mean", "running_var") if refresh is not None}
-    names = tuple(name for name in a if name not in own)
-    land = paths.Landscape(subject, *test, refresh=refresh)
-    pair = paths.Pair(land, a, b, names, np.linspace(0, 1, params.steps + 1), seed)
-    remarks = [f"{pair.n} of {subject.splits['test'].n} test rows; {len(names)} tensors are moved."]
-    if norms and refresh is None:
-        remarks.append(
-            f"The running statistics of {len(norms)} batch normalisation layers are moved like parameters, which "
-            "raises the loss between the ends; with a train split they can be recomputed (recompute_batchnorm)."
-        )
-    elif refresh is not None:
-        one, two, three, four = (float(where.at(end).losses.mean()) for where in (land, plain) for end in (a, b))
-        remarks.append(
-            f"Every network has batch normalisation statistics of its own from {len(refresh)} train rows, the ends "
-            f"too: their losses are {one:.4g} and {two:.4g}, as delivered {three:.4g} and {four:.4g}."
-        )
-    if train is None:
-        remarks.append("Without a train split the Fisher weights come from the test rows, which flatters that average.")
-    return pair, paths.Landscape(subject, *(train or test), refresh=refresh), tuple(remarks)
-
-
-def _some(subject: Subject, split: str, most: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    import torch
-
-    from assessor_checks import _inputs
-
-    inputs, labels = subject.tensors(split)
-    rows = torch.from_numpy(_inputs.chosen_rows(len(labels), most, seed)).to(inputs.device)
-    return inputs[rows], labels[rows]
-
-
-def _check_same_function(subject: Subject, land: Landscape, b: State) -> None:
-    """The baseline's parameters must do in the model what they do in the baseline."""
-    import torch
-
-    with torch.no_grad():
-        theirs = subject.baseline.logits(land.inputs[:PROBED])
-    if not bool(theirs.isfinite().all()):
-        raise NotApplicable("the baseline's outputs are not finite on the test rows")
-    if not land.gives(b, theirs):
-        raise NotApplicable(
-            "with the baseline's parameters the model does not give the baseline's outputs, so they differ in more "
-            "than their parameters"
-        )
-
-
-def _renumbered(subject: Subject, pair: Pair) -> tuple[State | None, tuple[str, ...]]:
-    """The baseline's state with its hidden units renumbered to match the model's, or None with the reason."""
-    from assessor_checks.generalization import _permutation as permutation
-
-    rows = pair.land.inputs[:PROBED]
-    try:
-        state, moved, units = permutation.aligned(subject.module, pair.a, pair.b, rows, seed=pair.seed)
-    except permutation.UnalignableError as reason:
-        return None, (str(reason),)
-    return state, (f"Alignment renumbered {moved} of {units} hidden units of the baseline.",)
-
-
-def _expansion(subject: Subject, pair: Pair) -> tuple[Ends | None, tuple[str, ...]]:
-    """Derivatives at both ends, or None with the reason."""
-    import math
-
-    from assessor_checks import _interpolation as paths
-
-    path = paths.line(pair.a, pair.b, pair.names)
-    norms = paths.normalisations(subject.module)
-    if any(f"{name}.{held}" in path.start for name in norms for held in ("running_mean", "running_var")):
-        return None, ("Slope and curvature at the ends are left out, since running statistics have no gradients.",)
-    try:
-        ends = pair.land.expansion(path)
-    except RuntimeError:  # torch's word for operations without a derivative
-        return None, ("Slope and curvature at the ends are left out: the model cannot be differentiated twice.",)
-    if not all(math.isfinite(value) for value in (*ends.loss, *ends.slope, *ends.curvature)):
-        return None, ("Slope and curvature at the ends are left out: they are not finite.",)
-    return ends, ()
 
 
 def _by_layer(pair: Pair, layers: dict[str, tuple[str, ...]], params: ModeConnectivityParams) -> tuple[_Layer, ...]:
@@ -283,7 +185,7 @@ def _metrics(
         yield _metric("worst_layer_barrier", _worst([one.averaged for one in layers]), unit, pair.n, AVERAGED)
         yield _metric("worst_layer_hump", _worst([one.hump for one in layers]), unit, pair.n, HUMP)
     if foretold is not None:
-        rise = Value(float(foretold.max()), None)
+        rise = Value(float(foretold.max()) + 0.0, None)  # + 0.0: no negative zero
         yield _metric("predicted_barrier", rise, unit, pair.n, FORETOLD, better=none)
     yield _metric("distance", Value(distance, None), "units of the parameters", pair.n, DISTANCE, better=none)
 
@@ -446,6 +348,8 @@ def _doubt(task: Task, pair: Pair, whole: Curve) -> str | None:
         guess = float(torch.special.entr(shares).sum())
     else:
         guess = float(labels.double().var(correction=0)) / 2
+    if guess <= 0:
+        return "All test labels are the same, so that they do not show whether the networks have learned anything."
     for name, loss in (("model", whole.means[0]), ("baseline", whole.means[-1])):
         if loss >= guess:
             return (

@@ -78,6 +78,7 @@ INFO = CheckInfo(
         "is Necessary, Neural Collapse is Not, NeurIPS 2025, arXiv 2509.17738"
     ),
     requirements=("RE-R-SC-ME-03",),
+    instead=("generalization.gap",),
 )
 
 

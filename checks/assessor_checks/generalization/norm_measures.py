@@ -64,6 +64,7 @@ INFO = CheckInfo(
         "arXiv 1912.02178, (31), (32), (42), (44)"
     ),
     requirements=("RE-R-SC-ME-03",),
+    instead=("generalization.gap",),
 )
 
 
@@ -95,7 +96,7 @@ def measure(subject: Subject, params: NormMeasuresParams, seed: int) -> Result:
     if params.split not in subject.splits:
         raise NotApplicable(f"there is no {params.split} split")
     land = _landscape.landscape(subject, params.split, params.rows, seed)
-    outputs, slopes = _norms.derivative_along_weights(land)
+    outputs, slopes = land.in_room(lambda: _norms.derivative_along_weights(land))
     own = _norms.fisher_rao(subject.task, outputs, slopes)
     labelled = _norms.empirical_fisher_rao(subject.task, outputs, slopes, land.labels)
     if not bool(torch.isfinite(own + labelled).all()):

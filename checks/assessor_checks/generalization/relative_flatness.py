@@ -19,7 +19,6 @@ from assessor.contract import (
     Subject,
     Table,
     Task,
-    progress,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ INFO = CheckInfo(
         "Petzka, Adilova, Kamp, Sminchisescu 2019, arXiv 1912.00058"
     ),
     requirements=("RE-R-SC-ME-03", "RE-R-RO-ME-04"),
+    instead=("generalization.gap",),
 )
 
 
@@ -138,7 +138,7 @@ def measure(subject: Subject, params: RelativeFlatnessParams, seed: int) -> Resu
         NotApplicable: The layer or the loss cannot be measured, or values are not finite.
     """
     from assessor_checks.generalization._curvature import Budget
-    from assessor_checks.generalization._layer_flatness import measure_layer, training_losses
+    from assessor_checks.generalization._layer_flatness import layer_table, measure_layer, training_losses
 
     _check_loss(params.loss, subject.task)
     budget = Budget(params.exact, params.probes, seed, params.maximum)
@@ -152,7 +152,10 @@ def measure(subject: Subject, params: RelativeFlatnessParams, seed: int) -> Resu
         _mean("training_loss", losses, seed, unit, "mean loss on the train split; 95 % BCa bootstrap over rows"),
         *ratio,
     )
-    by_layer, lost = _by_layer(subject, params, budget)
+    by_layer, lost = layer_table(
+        subject, params.split, params.normalise, params.label_smoothing, budget=budget,
+        most=params.profile_rows if params.profile else 0,
+    )  # fmt: skip
     return Result(
         metrics=metrics,
         series=(_distribution(found.kappa),),
@@ -298,39 +301,6 @@ def _by_class(subject: Subject, found: LayerFlatness) -> tuple[Table, ...]:
         rows.append((name, len(kappa), float(kappa.mean()) if len(kappa) else None))
     columns = ("predicted class", "rows", "mean relative flatness")
     return (Table(name="by_class", title="Relative flatness by predicted class", columns=columns, rows=tuple(rows)),)
-
-
-def _by_layer(
-    subject: Subject, params: RelativeFlatnessParams, budget: Budget
-) -> tuple[tuple[Table, ...], tuple[str, ...]]:
-    """Every layer on the same rows, and what could not be measured."""
-    import numpy as np
-
-    from assessor_checks.generalization._layer_flatness import measure_site, problem_of, sites_of
-
-    sites = sites_of(subject, params.split) if params.profile else {}
-    if len(sites) < 2:
-        return (), ()
-    n = subject.splits[params.split].n
-    rows = np.sort(np.random.default_rng(budget.seed).permutation(n)[: params.profile_rows])
-    problem = problem_of(subject, params.split, params.label_smoothing, rows)
-    budget = budget._replace(maximum=False)
-    cells, lost = [], []
-    for position, (name, site) in enumerate(sites.items()):
-        progress(f"relative flatness of layer {name}", position, len(sites))
-        try:
-            layer = measure_site(site, problem, params.normalise, budget)
-        except (NotApplicable, RuntimeError) as fault:  # an operation of the model has no second derivative
-            lost.append(f"Layer '{name}' could not be measured: {fault}")
-            continue
-        estimate = layer.interval(budget.seed)
-        low, high = (None, None) if estimate is None else (estimate.low, estimate.high)
-        cells.append(
-            (name, f"{layer.shape[0]} x {layer.shape[1]}", len(rows), float(layer.kappa.mean()), low, high, layer.error)
-        )
-    columns = ("layer", "weights", "rows", "relative flatness", "low", "high", "error of the estimate")
-    table = Table(name="by_layer", title="Relative flatness by layer", columns=columns, rows=tuple(cells))
-    return (table,), tuple(lost)
 
 
 def _remarks(found: LayerFlatness, params: RelativeFlatnessParams, subject: Subject) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ INFO = CheckInfo(
         "2023, arXiv 2302.07011, section 2; Jiang et al. 2020, arXiv 1912.02178, (53) and (61)"
     ),
     requirements=("RE-R-SC-ME-03",),
+    instead=("generalization.gap",),
 )
 
 

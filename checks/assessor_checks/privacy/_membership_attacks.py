@@ -11,9 +11,9 @@ from pydantic import JsonValue
 from assessor.contract import NotApplicable, Scores, Subject, kept, progress
 from assessor_checks._intervals import Estimate
 from assessor_checks._near_duplicates import shared
+from assessor_checks._probabilities import improper
 from assessor_checks.privacy import _membership
 
-SUM_TOLERANCE = 1e-3
 _TARGET = 1_000_000  # added to the seed of the model that is attacked in place of the subject
 
 
@@ -167,6 +167,11 @@ def _members_and_others(subject: Subject, most: int, seed: int) -> tuple[_Rows, 
     if train.features is not None and test.features is not None:
         copied[shared(test.features, train.features).first] = True
     rng = np.random.default_rng([seed, 0])
+    if copied.all():
+        raise NotApplicable(
+            "every test row is a copy of a training row, so that no rows are left that the model has not seen; see "
+            "data.leakage"
+        )
     members = _chosen(subject, "train", np.arange(train.n), most, rng)
     return members, _chosen(subject, "test", np.flatnonzero(~copied), most, rng), int(copied.sum())
 
@@ -209,13 +214,11 @@ def _checked(subject: Subject, outputs: np.ndarray, split: str) -> np.ndarray:
             f"the model, or one trained anew, gives outputs that are not finite for {bad} of {n} rows of the {split} "
             "split"
         )
-    if subject.task.is_classification:
-        wrong = ((outputs < 0) | (outputs > 1)).any(axis=1) | (np.abs(outputs.sum(axis=1) - 1) > SUM_TOLERANCE)
-        if bad := int(wrong.sum()):
-            raise NotApplicable(
-                f"the model, or one trained anew, gives no probabilities that sum to 1 for {bad} of {n} rows of the "
-                f"{split} split"
-            )
+    if subject.task.is_classification and (bad := int(improper(outputs).sum())):
+        raise NotApplicable(
+            f"the model, or one trained anew, gives no probabilities that sum to 1 for {bad} of {n} rows of the "
+            f"{split} split"
+        )
     return outputs
 
 

@@ -170,6 +170,8 @@ def _spikes(subject: Subject, train: np.ndarray, test: np.ndarray, params: Memor
             remarks=("Spikes were not looked for: no feature has more than two values, so none can be moved.",)
         )
     fresh = np.setdiff1d(np.arange(len(test)), shared(test, train).first)
+    if not len(fresh):
+        return _Part(remarks=("Spikes were not looked for: every test row is a copy of a training row.",))
     rng = np.random.default_rng([seed, 0])
     sides = [(name, rows, np.sort(rng.permutation(places)[: params.max_rows])) for name, rows, places in
              (("train", train, np.arange(len(train))), ("test", test, fresh))]  # fmt: skip
@@ -338,7 +340,8 @@ def plot(result: Result, axes: Axes) -> None:
     for name, style in (("train", "-"), ("test", "--")):
         x, y = ([float(cell or 0.0) for cell in columns[column]] for column in ("share", name))
         axes.plot(x, y, style, color="black", label=f"{name} rows")
-    axes.set_yscale("symlog", linthresh=0.1)
+    if max(abs(end) for end in axes.get_ylim()) > 1:
+        axes.set_yscale("symlog", linthresh=0.1)
     axes.set_xlabel("share of rows")
     axes.set_ylabel("fall of the log odds (or log error) around a row")
     axes.legend(frameon=False)

@@ -186,7 +186,8 @@ def plot(result: Result, axes: Axes) -> None:
     places = range(len(rows))
     for column, marker, label in ((2, "o", "prediction"), (3, "s", "score")):
         values = [float(row[column] or 0.0) for row in rows]
-        axes.plot(values, places, marker, color="black" if column == 2 else "0.5", label=label)
+        beside = [place + 0.3 * (column - 2.5) for place in places]
+        axes.plot(values, beside, marker, color="black" if column == 2 else "0.5", markersize=4, label=label)
     axes.set_yticks(list(places), [str(row[0]) for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)

@@ -159,7 +159,7 @@ def _counted(subject: Subject, params: DomainCoverageParams) -> _Counted:
     if len(features) < params.strength:
         raise NotApplicable(
             f"{len(features)} columns have a domain, wanted at least {params.strength} for {_KINDS[params.strength]}s; "
-            "set strength lower or name more columns"
+            "declare them in domain, or name more columns that vary in the training data"
         )
     if (sets := math.comb(len(features), params.strength)) > _coverage.MOST:
         raise NotApplicable(f"{sets} sets of {params.strength} columns are too many; name those that matter in columns")

@@ -267,7 +267,7 @@ def _remarks(subject: Subject, run: _Run, params: LatencyParams) -> tuple[str, .
     threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
     found = [f"Measured on {subject.device} of this machine; another machine or load gives other numbers."]
     if threads is not None and Need.GRADIENTS in subject.offers and not subject.device.startswith("cuda"):
-        found.append(f"PyTorch used {threads} threads.")
+        found.append(f"Threads that PyTorch used: {threads}.")
     if len(run.seconds) < params.repeats:
         found.append(f"Time ran out after {len(run.seconds)} of {params.repeats} requests.")
     return tuple(found)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 INFO = CheckInfo(
     id="reliability.performance",
-    version="2",
+    version="3",
     title="Performance on the test data",
     measures=(
         "How well the predictions on the test split agree with its labels: accuracy and its relatives for a "
@@ -95,6 +95,7 @@ _TOO_FEW = {
     "roc_auc_ovr": "it is for three classes or more; use roc_auc",
     "top_5_accuracy": "it is for more than five classes; use accuracy",
 }
+_RESAMPLED_FROM = 20  # rows; with fewer a bootstrap misses the truth far too often
 _NEITHER = ("majority_accuracy", "baseline_rmse", "mean_error")
 _UNITS = {"log_loss": "nats", **dict.fromkeys(_IN_UNITS, "units of the target")}
 
@@ -152,7 +153,7 @@ def _chosen(subject: Subject, params: PerformanceParams) -> str:
     if params.positive is not None and not binary:
         raise NotApplicable(f"a positive class ({params.positive}) is for binary tasks; this one is {subject.task}")
     if params.positive is not None and params.positive not in subject.classes:
-        raise NotApplicable(f"the positive class {params.positive} is none of {', '.join(subject.classes)}")
+        raise NotApplicable(f"positive: no class '{params.positive}'; wanted one of {list(subject.classes)}")
     return chosen
 
 
@@ -193,11 +194,11 @@ def _classification(subject: Subject, params: PerformanceParams, seed: int) -> t
     from assessor_checks import _performance as maths
 
     matrix, labels, classes = _matrix(subject), subject.splits["test"].labels, subject.classes
-    scores = subject.scores("test") if Need.PROBABILITIES in subject.offers else None
+    scores, unused = _probabilities(subject)
     findings = maths.of_classes(matrix, classes, seed, params.replicates)
     rows = matrix.sum(axis=1)
     most, share = classes[int(rows.argmax())], rows.max() / len(labels)
-    remarks = [f"Always predicting {most} would be right in {share:.1%} of the rows."]
+    remarks = [f"Always predicting {most} would be right in {share:.1%} of the rows.", *unused]
     if subject.task is Task.BINARY:
         at = classes.index(params.positive) if params.positive is not None else 1
         findings |= maths.of_positive(matrix, classes, at, labels, None if scores is None else scores[:, at])
@@ -211,6 +212,18 @@ def _classification(subject: Subject, params: PerformanceParams, seed: int) -> t
     if clipped:
         remarks.append(f"{clipped} rows give the true class probability 0; taken as {maths.TINY:.3g}.")
     return findings | of_scores, remarks
+
+
+def _probabilities(subject: Subject) -> tuple[np.ndarray | None, list[str]]:
+    """The scores, or None and why they are not used where they are no probabilities."""
+    from assessor_checks._probabilities import improper
+
+    if Need.PROBABILITIES not in subject.offers:
+        return None, []
+    scores = subject.scores("test")
+    if bad := int(improper(scores).sum()):
+        return None, [f"Scores are not used: they are no probabilities that sum to 1 for {bad} of {len(scores)} rows."]
+    return scores, []
 
 
 def _regression(subject: Subject, params: PerformanceParams, seed: int) -> tuple[Findings, list[str]]:
@@ -227,7 +240,7 @@ def _metric(name: str, found: Found, *, primary: bool) -> Metric:
     from assessor_checks._performance import METHODS
 
     estimate, n = found
-    known = math.isfinite(estimate.low)
+    known = math.isfinite(estimate.low) and (n >= _RESAMPLED_FROM or "bootstrap" not in METHODS[name])
     better = Better.NONE if name in _NEITHER else Better.LOWER if name in _LOWER else Better.HIGHER
     return Metric(
         name=name,

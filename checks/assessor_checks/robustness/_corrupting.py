@@ -15,6 +15,7 @@ from assessor_checks import _inputs
 from assessor_checks.robustness import _table_corruptions as tables
 
 ENTRIES = 2**22  # values of corrupted inputs held at once
+FLAT = 64  # columns without names, from which on a row may be a flat picture
 SMALL = 32  # pixels a side, below which blurs reach over less than a pixel
 _CHANNELS = frozenset({1, 3, 4})  # grey, colour, colour with opacity
 
@@ -128,7 +129,7 @@ def of_pictures(
     size = images.reference(height, width)
     names = chosen(wanted, tuple(images.CORRUPTIONS))
     remarks = [
-        f"Each row is taken as a picture of {channels} channels and {height} x {width} pixels.",
+        f"Each row is taken as a picture: channels {channels}, pixels {height} x {width}.",
         f"Levels are those published for pictures of {size} x {size} pixels; lengths go with the shorter side.",
     ]
     if "frost" in names:
@@ -139,8 +140,6 @@ def of_pictures(
 
 
 def _refuse_range(features: np.ndarray, low: float, high: float) -> None:
-    if not low < high:
-        raise NotApplicable(f"value_range: found {low:g} to {high:g}, wanted the least value and then the greatest")
     finite = np.isfinite(features)
     if not finite.all():
         bad = int((~finite).reshape(len(features), -1).any(axis=1).sum())
@@ -204,6 +203,8 @@ def of_tables(
         f"{int(columns.measured.sum())} of {features.shape[1]} columns take more than two values and count as measured "
         "quantities; the others can only be missing, swapped or stuck.",
     ]
+    if not subject.splits["test"].feature_names and features.shape[1] >= FLAT:
+        remarks.append("The rows are taken as a table; where they hold pictures, set image_shape.")
     if few:
         remarks.append(f"Left out, since too few columns are of that kind: {', '.join(sorted(few))}.")
     return Plan(names, corrupt, max(1, ENTRIES // features.shape[1]), tuple(remarks))

@@ -225,6 +225,9 @@ def _at_features(subject: Subject, rows: np.ndarray, labels: np.ndarray, k: int)
 
     The latter as in Sun et al. 2022, arXiv 2204.06507, equation 3.
     """
+    from assessor_checks.robustness._masking import refuse_batch_statistics
+
+    refuse_batch_statistics(subject.module)
     known = _features(subject, rows)
     gaussians, directions = Gaussians.fitted(known, labels), _directions(known)
 
@@ -244,9 +247,13 @@ def _directions(features: np.ndarray) -> np.ndarray:
 
 
 def _features(subject: Subject, rows: np.ndarray) -> np.ndarray:
-    from assessor_checks._layers import last_linear
+    from assessor.contract import in_batches
+    from assessor_checks._layers import BATCH, last_linear
 
-    found: np.ndarray = last_linear(subject.module, _tensor(subject, rows)).features.double().cpu().numpy()
+    def features(x: torch.Tensor) -> torch.Tensor:
+        return last_linear(subject.module, x).features
+
+    found: np.ndarray = in_batches(features, _tensor(subject, rows), size=BATCH).double().cpu().numpy()
     return found
 
 

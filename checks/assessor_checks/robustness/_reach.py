@@ -10,11 +10,43 @@ from assessor.contract import Subject
 from assessor_checks._inputs import Room, Scale, chosen_rows, float_features, room
 from assessor_checks.robustness._hopskipjump import Reach
 
+SMALL_SHARE = 0.001  # of a feature's range: 0.26 of 255, where the smallest changes studied in pictures are about 0.5
 _KNOWN = 2000  # rows to begin at, at most
 _ENTRIES = 2**25  # values of them, at most
 _ROWS = 1024  # rows looked at in one go; bounds memory
 
 Unit = Literal["feature_std", "feature_range", "absolute"]
+
+
+def unit_doubt(subject: Subject, unit: np.ndarray, size: float, scale: Unit) -> str | None:
+    """Why a change of this size is likely meant in another unit than that of the data, or None.
+
+    Args:
+        subject: Its test split has features.
+        unit: Length of a unit of each feature, 0 where it is held fixed.
+        size: Of a change, in the unit of `scale`.
+        scale: Only the features' own unit can be mistaken.
+
+    Returns:
+        The reason.
+    """
+    if scale != "absolute" or size == 0:
+        return None
+    features = float_features(subject)
+    ranges = np.fmax.reduce(features, axis=0) - np.fmin.reduce(features, axis=0)
+    ranges = ranges[(unit.reshape(ranges.shape) > 0) & (ranges > 0)]
+    if not len(ranges) or size >= SMALL_SHARE * (usual := float(np.median(ranges))):
+        return None
+    return (
+        f"A change of {size:g} is less than a thousandth of the range of a feature in the test rows (half of them have "
+        f"a range of {usual:.3g} or more), so that next to nothing was changed: was it meant for data in another unit, "
+        "such as pictures in [0, 1]? Give it in the unit of the data, or set scale: feature_std."
+    )
+
+
+def joined(*reasons: str | None) -> str | None:
+    """Those reasons that there are, one sentence after the other."""
+    return " ".join(filter(None, reasons)) or None
 
 
 class Surroundings(NamedTuple):

@@ -21,11 +21,12 @@ Inputs are (n, ...), labels (n,) int64, on one device.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
-from assessor.contract import NotApplicable, Subject, Task
+from assessor.contract import NotApplicable, Subject, Task, in_batches
 from assessor_checks._losses import per_sample_loss
 from assessor_checks._pgd import ROWS, STEP_RATIO, Box
 
@@ -82,8 +83,7 @@ class Surface:
     def clean_loss(self, parameters: Parameters) -> torch.Tensor:
         """(n,) float64 losses at the rows themselves."""
         with torch.no_grad():
-            parts = [self.losses(parameters, x, y) for x, y in self._chunks()]
-        return torch.cat(parts)
+            return in_batches(partial(self.losses, parameters), self.inputs, self.labels, size=ROWS)
 
     def robust_loss(self, parameters: Parameters, attack: Attack, generator: torch.Generator) -> torch.Tensor:
         """Largest loss of every row that the attack finds, the row itself included.
@@ -99,20 +99,18 @@ class Surface:
         worst = self.clean_loss(parameters)
         if not bool(attack.box.radius.any()):
             return worst
+        attacked = partial(self._attacked, parameters, attack)
         for _ in range(attack.restarts):
-            found = [self._attacked(parameters, x, y, attack, generator) for x, y in self._chunks()]
-            worst = torch.maximum(worst, torch.cat(found))
+            points = started(*attack.box.around(self.inputs), generator)  # of all rows: whatever the batches, the same
+            worst = torch.maximum(worst, in_batches(attacked, points, self.inputs, self.labels, size=ROWS))
         return worst
 
-    def _chunks(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return list(zip(self.inputs.split(ROWS), self.labels.split(ROWS), strict=True))
-
     def _attacked(
-        self, parameters: Parameters, x: torch.Tensor, y: torch.Tensor, attack: Attack, generator: torch.Generator
+        self, parameters: Parameters, attack: Attack, x: torch.Tensor, clean: torch.Tensor, y: torch.Tensor
     ) -> torch.Tensor:
-        low, high = attack.box.around(x)
+        """(rows,) largest losses on the way from points x within the box around the clean rows."""
+        low, high = attack.box.around(clean)
         stride = attack.box.radius * (STEP_RATIO / attack.steps)
-        x = started(low, high, generator)
         worst = x.new_full((len(x),), -torch.inf, dtype=torch.float64)
         for _ in range(attack.steps):
             x = x.detach().requires_grad_(True)
@@ -141,30 +139,40 @@ class Surface:
         """
         share = torch.rand((), generator=generator, device=self.inputs.device)
         shift = {name: share * found for name, found in self.direction(xi, generator).items()}
-        chunks = [(*attack.box.around(x), y) for x, y in self._chunks()]
-        points = [started(low, high, generator) for low, high, _ in chunks]
-        stride = attack.box.radius * (STEP_RATIO / attack.steps)
+        points = started(*attack.box.around(self.inputs), generator)
         best, most = self.moved(shift), torch.full((), -torch.inf, dtype=torch.float64, device=self.inputs.device)
         for _ in range(attack.steps):
             at = {name: value.requires_grad_(True) for name, value in self.moved(shift).items()}
-            total = torch.zeros_like(most)
-            slopes = {name: torch.zeros_like(value) for name, value in at.items()}
-            for place, (low, high, y) in enumerate(chunks):
-                x = points[place].detach().requires_grad_(True)
-                with torch.enable_grad():
-                    loss = self.losses(at, x, y).sum()
-                    gradient, *found = torch.autograd.grad(
-                        loss, [x, *at.values()], materialize_grads=True, allow_unused=True
-                    )
-                total = total + loss.detach()
-                for name, slope in zip(at, found, strict=True):
-                    slopes[name] += slope
-                points[place] = torch.clamp(x.detach() + stride * gradient.sign().nan_to_num(0.0), low, high)
+            total, slopes = torch.zeros_like(most), {name: torch.zeros_like(value) for name, value in at.items()}
+            climbed = partial(self._climbed, at, attack, total, slopes)
+            points = in_batches(climbed, points, self.inputs, self.labels, size=ROWS)
             better = total > most
             most = torch.where(better, total, most)
             best = {name: torch.where(better, value.detach(), best[name]) for name, value in at.items()}
             shift = self._stepped(shift, slopes, xi)
         return best, float(most) / len(self.labels)
+
+    def _climbed(
+        self,
+        at: Parameters,
+        attack: Attack,
+        total: torch.Tensor,
+        slopes: Parameters,
+        x: torch.Tensor,
+        clean: torch.Tensor,
+        y: torch.Tensor,
+    ) -> torch.Tensor:
+        """Points x one step further; their loss and its slopes in the parameters are added to `total` and `slopes`."""
+        x, (low, high) = x.detach().requires_grad_(True), attack.box.around(clean)
+        with torch.enable_grad():
+            loss = self.losses(at, x, y).sum()
+            gradient, *found = torch.autograd.grad(loss, [x, *at.values()], materialize_grads=True, allow_unused=True)
+        stride = attack.box.radius * (STEP_RATIO / attack.steps)
+        moved = torch.clamp(x.detach() + stride * gradient.sign().nan_to_num(0.0), low, high)
+        total += loss.detach()  # last: a batch that does not fit into memory has added nothing
+        for slope, part in zip(slopes.values(), found, strict=True):
+            slope.add_(part)
+        return moved
 
     def _stepped(self, shift: Parameters, slopes: Parameters, xi: float) -> dict[str, torch.Tensor]:
         found = {}

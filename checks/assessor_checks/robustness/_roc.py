@@ -10,8 +10,8 @@ import math
 import numpy as np
 from scipy.special import expit, logit, ndtri
 
-from assessor_checks._intervals import CONFIDENCE, Estimate, clopper_pearson
-from assessor_checks.robustness._quantiles import quantile
+from assessor_checks._intervals import CONFIDENCE, Estimate, clopper_pearson, quantile
+from assessor_checks._performance import delong
 
 REPLICATES = 1000
 _ENTRIES = 2**22  # bootstrap weights held at once
@@ -36,21 +36,12 @@ def auroc(high: np.ndarray, low: np.ndarray, confidence: float = CONFIDENCE) -> 
     >>> auroc(np.array([2.0, 3.0, 4.0]), np.array([1.0, 2.0])).value
     0.9166666666666666
     """
-    above, below = placements(high, low), placements(low, high)
-    area, n, m = float(above.mean()), len(high), len(low)
-    variance = above.var(ddof=1) / n + below.var(ddof=1) / m if min(n, m) > 1 else 0.0
+    (area, variance), n, m = delong(high, low), len(high), len(low)
     z = float(ndtri(1 - (1 - confidence) / 2))
     if variance > 0 and 0 < area < 1:
         half = z * math.sqrt(variance) / (area * (1 - area))
         return Estimate(area, float(expit(logit(area) - half)), float(expit(logit(area) + half)))
     return Estimate(area, _newcombe(area, n, m, z, 0.0), _newcombe(area, n, m, z, 1.0))
-
-
-def placements(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(n,) share of the other group's scores below each score, ties counted half."""
-    ordered = np.sort(others)
-    found: np.ndarray = (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, "right")) / 2 / len(others)
-    return found
 
 
 def _newcombe(area: float, n: int, m: int, z: float, end: float) -> float:

@@ -13,7 +13,9 @@ from assessor_checks._balls import Ball, Box, Norm
 from assessor_checks._inputs import Room, Scale, chosen_rows, room
 from assessor_checks._intervals import CONFIDENCE, clopper_pearson
 from assessor_checks._pgd import ROWS, Attack, Logits, Plan, campaign
+from assessor_checks.robustness import _masking
 from assessor_checks.robustness._masking import Signs, lost_by_steps, refuse_batch_statistics, still, unsteady
+from assessor_checks.robustness._reach import joined, unit_doubt
 
 COMPARED = 200  # rows on which a short and a long climb are compared
 NORMS = {"linf": "L-infinity", "l2": "L2"}
@@ -21,6 +23,11 @@ NORMS = {"linf": "L-infinity", "l2": "L2"}
 
 class Attacked(Protocol):
     """Parameters that every check by attacks has."""
+
+    @property
+    def eps(self) -> float:
+        """Largest distance of a changed row."""
+        ...
 
     @property
     def scale(self) -> Scale:
@@ -67,12 +74,7 @@ def rows_of(subject: Subject, most: int, seed: int) -> Rows:
     Raises:
         NotApplicable: No gradients, an answer that depends on the batch, or outputs that are not finite.
     """
-    if Need.GRADIENTS not in subject.offers:
-        raise NotApplicable(
-            "the model is no PyTorch module, so it gives no gradients to follow; use robustness.decision_attack, "
-            "which asks for answers only"
-        )
-    refuse_batch_statistics(subject.module)
+    refuse_without_gradients(subject)
     everything, labels = subject.tensors("test")
     taken = torch.from_numpy(chosen_rows(len(labels), most, seed)).to(everything.device)
     chosen, labels = everything[taken], labels[taken]
@@ -81,6 +83,30 @@ def rows_of(subject: Subject, most: int, seed: int) -> Rows:
     if bad := int((~logits.isfinite()).any(dim=1).sum()):
         raise NotApplicable(f"the model's outputs are not finite for {bad} of {len(chosen)} test rows")
     return Rows(everything, chosen, labels, logits.argmax(dim=1) == labels, logits.shape[1])
+
+
+def refuse_without_gradients(subject: Subject) -> None:
+    """Refuse a subject whose outputs cannot be differentiated by its inputs, row by row.
+
+    Raises:
+        NotApplicable: It is no PyTorch module, answers depend on the batch, or outputs are cut off from inputs.
+    """
+    if Need.GRADIENTS not in subject.offers:
+        raise NotApplicable(
+            "the model is no PyTorch module, so it gives no gradients to follow; use robustness.decision_attack, "
+            "which asks for answers only"
+        )
+    refuse_batch_statistics(subject.module)
+    row = subject.tensors("test")[0][:1]
+    if not row.is_floating_point():
+        return  # told by those who look at the inputs
+    with torch.enable_grad():
+        out = subject.logits(row.detach().requires_grad_(True))
+    if not out.requires_grad:
+        raise NotApplicable(
+            "the model's outputs do not depend differentiably on its inputs, so there is no gradient to follow; use "
+            "robustness.decision_attack, which asks for answers only"
+        )
 
 
 def ball(case: Case, eps: float, norm: Norm) -> Ball:
@@ -203,8 +229,8 @@ def signs(
     if not len(y):
         return Signs(rows=0, standing=0, unsteady=0, broken=0, flat=0, still=0)
     plan, unfooled = plan._replace(restarts=2, name="sanity checks"), None
-    if not case.room.held:
-        whole = whole_range(case.rows.everything, bounds)
+    whole = whole_range(case.rows.everything, bounds)
+    if not case.room.held and bool((whole.box.radius > 0).any()):
         unfooled = int(campaign(logits_of, x[alive], y[alive], whole, plan, generator).standing.sum())
     return Signs(
         rows=len(y),
@@ -218,6 +244,11 @@ def signs(
         lost_of=len(y[:COMPARED]),
         unfooled=unfooled,
     )
+
+
+def doubt(subject: Subject, case: Case, params: Attacked, found: Signs) -> str | None:
+    """Why the numbers must not be judged, or None: a distance in the wrong unit, or an attack that failed."""
+    return joined(unit_doubt(subject, case.room.scale, params.eps, params.scale), _masking.doubt(found))
 
 
 def share(name: str, count: int, n: int, better: Better, method: str, *, primary: bool = False) -> Metric:
@@ -250,21 +281,21 @@ def shares(case: Case, standing: int, how: str) -> tuple[Metric, ...]:
 
 
 def by_class(case: Case, classes: Sequence[str]) -> Table:
-    """Clean and robust accuracy of every class that occurs, with the interval of the latter."""
+    """Clean and robust accuracy of every class that occurs, with the interval of the latter; the least robust first."""
     rows, siege = case.rows, case.siege
     labels = rows.labels.cpu().numpy()
     right = rows.right.cpu().numpy()
     stands = np.zeros(len(labels), dtype=bool)
     stands[np.flatnonzero(right)[siege.standing.cpu().numpy()]] = True
     lines = []
-    for index in np.unique(labels):
+    for index in sorted(np.unique(labels), key=lambda index: float(stands[labels == index].mean())):
         mine = labels == index
         n = int(mine.sum())
         robust = clopper_pearson(int(stands[mine].sum()), n)
         lines.append((classes[index], n, float(right[mine].mean()), *robust))
     return Table(
         name="classes",
-        title="Robust accuracy by class",
+        title="Robust accuracy by class, the least first",
         columns=("class", "rows", "clean accuracy", "robust accuracy", "low", "high"),
         rows=tuple(lines),
     )

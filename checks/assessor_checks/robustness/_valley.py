@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from assessor.contract import in_batches
 from assessor_checks import _flatness as flatness
 from assessor_checks._layers import last_linear
 from assessor_checks._pgd import ROWS, STEP_RATIO, Box, objective
@@ -102,11 +103,14 @@ def trace(
     Raises:
         NotApplicable: No last linear layer gives the logits.
     """
-    parts, done = [], 0
-    for x, y in zip(inputs.split(ROWS), labels.split(ROWS), strict=True):
+    parts: list[tuple[np.ndarray, ...]] = []
+
+    def follow(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         parts.append(_follow(module, logits_of, x, y, box, steps, norm))
-        done += len(x)
-        report(done)
+        report(sum(len(part[-1]) for part in parts))
+        return y
+
+    in_batches(follow, inputs, labels, size=ROWS)
     return Path(*(np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)))
 
 

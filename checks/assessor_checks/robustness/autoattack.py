@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from assessor.contract import Check, CheckInfo, Need, Params, Result, Series, Subject, Task, kept, progress
+from assessor.contract import Bounds, Check, CheckInfo, Need, Params, Result, Series, Subject, Task, kept, progress
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ class AutoAttackParams(Params):
     steps: int = Field(default=100, ge=1, le=10_000, description="Steps of APGD and of FAB, for each target.")
     targets: int = Field(default=9, ge=1, le=1000, description="Likeliest wrong classes APGD-T and FAB-T head for.")
     queries: int = Field(default=5000, ge=1, le=1_000_000, description="Points that Square tries for a row.")
-    bounds: tuple[float, float] | None = Field(default=None, description="Least and greatest valid feature value.")
+    bounds: Bounds | None = Field(default=None, description="Least and greatest valid feature value.")
     frozen: tuple[str, ...] = Field(default=(), description="Columns the attacker cannot change: names or '#3'.")
     max_samples: int = Field(default=1000, ge=1, description="Rows attacked at most, chosen by the seed.")
 
@@ -143,7 +143,7 @@ def measure(subject: Subject, params: AutoAttackParams, seed: int) -> Result:
         series=(Series(name="after", title="Robust accuracy after each attack", columns=columns),),
         tables=(_siege.by_class(case, subject.classes), _siege.stage_table(case.siege), _masking.table(signs)),
         remarks=(*case.room.remarks, *_remarks(attacker, signs)),
-        doubt=_masking.doubt(signs),
+        doubt=_siege.doubt(subject, case, params, signs),
     )
 
 

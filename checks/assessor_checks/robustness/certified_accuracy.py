@@ -121,6 +121,7 @@ def measure(subject: Subject, params: CertifiedAccuracyParams, seed: int) -> Res
     """
     from assessor_checks import _inputs
     from assessor_checks.robustness import _smoothing
+    from assessor_checks.robustness._reach import unit_doubt
 
     radii = params.radius * _radii()
     thresholds = _smoothing.thresholds_of(radii, params.sigma)
@@ -137,6 +138,7 @@ def measure(subject: Subject, params: CertifiedAccuracyParams, seed: int) -> Res
         metrics=_metrics(found, params, seed),
         series=(_curve(found, radii, params.alpha),),
         remarks=(*_remarks(subject, found, params), *room.remarks),
+        doubt=unit_doubt(subject, room.scale, params.radius, params.scale),
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from assessor.contract import (
     Better,
+    Bounds,
     Check,
     CheckInfo,
     Metric,
@@ -83,7 +84,7 @@ class CorruptionParams(Params):
     layout: Literal["auto", "channels_first", "channels_last"] = Field(
         default="auto", description="Where the channels of a picture stand; auto: first, unless only the last fit."
     )
-    value_range: tuple[float, float] = Field(
+    value_range: Bounds = Field(
         default=(0.0, 1.0), description="Least and greatest value that a picture may hold, such as 0 and 255."
     )
     missing: Literal["median", "nan"] = Field(
@@ -213,7 +214,9 @@ def _metrics(names: tuple[str, ...], clean: np.ndarray, right: np.ndarray, seed:
         found.append(_metric("relative_drop", lost, n, Better.LOWER, f"accuracy drop over clean accuracy; {boot}"))
     for name, one in zip(names, right, strict=True):
         estimate = mean_share(one.mean(axis=0), seed)
-        found.append(_metric(f"{name}_accuracy", estimate, n, Better.HIGHER, f"mean over severities; {boot}"))
+        found.append(
+            _metric(f"{name}_accuracy", estimate, n, Better.HIGHER, "mean over severities, else as corruption_accuracy")
+        )
     return tuple(found)
 
 
@@ -269,7 +272,9 @@ def _table(names: tuple[str, ...], severities: tuple[int, ...], right: np.ndarra
         for name, one in zip(names, right, strict=True)
     ]
     columns = ("corruption", *(f"severity {severity}" for severity in severities), "mean", "low", "high")
-    return Table(name="corruptions", title="Accuracy by corruption and severity", columns=columns, rows=tuple(rows))
+    rows.sort(key=lambda row: row[-3])
+    title = "Accuracy by corruption and severity, the least mean first"
+    return Table(name="corruptions", title=title, columns=columns, rows=tuple(rows))
 
 
 def plot(result: Result, axes: Axes) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from assessor.contract import (
     Better,
+    Bounds,
     Check,
     CheckInfo,
     Metric,
@@ -88,7 +89,7 @@ class DecisionAttackParams(Params):
     whole: Literal["kept", "ignored"] = Field(
         default="kept", description="Whether columns of whole numbers get whole numbers only."
     )
-    bounds: tuple[float, float] | None = Field(
+    bounds: Bounds | None = Field(
         default=None,
         description="Least and greatest valid feature value; without it those of each feature in the data.",
     )
@@ -120,7 +121,7 @@ def measure(subject: Subject, params: DecisionAttackParams, seed: int) -> Result
     Raises:
         NotApplicable: The inputs cannot be changed, or no row is complete.
     """
-    from assessor_checks.robustness._reach import surroundings
+    from assessor_checks.robustness._reach import joined, surroundings, unit_doubt
 
     rows = _rows(subject, params, seed)
     around = surroundings(
@@ -150,7 +151,7 @@ def measure(subject: Subject, params: DecisionAttackParams, seed: int) -> Result
         metrics=tuple(metrics),
         series=(_by_distance(found, rows.n, params.eps), _by_questions(found, rows.n, params.eps, search.checkpoints)),
         remarks=(*_remarks(subject, params, rows, found, search), *around.remarks),
-        doubt=_doubt(rows, found),
+        doubt=joined(unit_doubt(subject, around.reach.unit, params.eps, params.scale), _doubt(rows, found)),
     )
 
 
@@ -227,8 +228,7 @@ def _share(name: str, count: int, n: int, better: Better, method: str, *, primar
 
 def _median(distance: np.ndarray, unit: str) -> list[Metric]:
     """Median of the smallest changes found; nothing where it is endless."""
-    from assessor_checks._intervals import CONFIDENCE
-    from assessor_checks.robustness._quantiles import quantile
+    from assessor_checks._intervals import CONFIDENCE, quantile
 
     value, low, high = quantile(distance, 0.5)
     if math.isinf(value):

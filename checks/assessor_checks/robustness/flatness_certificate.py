@@ -19,6 +19,7 @@ from assessor.contract import (
     Subject,
     Table,
     Task,
+    in_batches,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ INFO = CheckInfo(
         "it, from the flatness of the loss, a bound that the loss exceeds at no point within that distance."
     ),
     unit="1",
-    needs=frozenset({Need.TEST, Need.GRADIENTS}),
+    needs=frozenset({Need.TEST, Need.QUERY}),
     tasks=frozenset({Task.BINARY, Task.MULTICLASS}),
     limits=(
         "A low share does not show a fragile model: the bound is a product over layers and often far too careful for "
@@ -138,13 +139,23 @@ def measure(subject: Subject, params: FlatnessCertificateParams, seed: int) -> R
     """
     import numpy as np
 
+    from assessor_checks.robustness._masking import refuse_batch_statistics
+    from assessor_checks.robustness._reach import unit_doubt
+
+    if Need.GRADIENTS not in subject.offers:
+        raise NotApplicable(
+            "the model is no PyTorch module, so it has no last layer to look at; robustness.certified_accuracy "
+            "certifies any classifier, by asking it for noisy copies"
+        )
+    refuse_batch_statistics(subject.module)
     room = _room(subject, params)
     rows = _rows(subject)
     bound, estimate = _slope(subject, room)
     if params.space == "input" and bound.value is None:
         raise NotApplicable(
             f"nothing bounds how far the features move when the inputs do: {bound.reason}; an estimate at a few rows "
-            f"is {estimate or 0.0:.3g}, which proves nothing; set space: features to measure there"
+            f"is {estimate or 0.0:.3g}, which proves nothing; set space: features to measure there, or use "
+            "robustness.certified_accuracy, which certifies any classifier"
         )
     if params.space == "input":
         rows = rows._replace(factor=np.full_like(rows.margin, bound.value))
@@ -153,6 +164,7 @@ def measure(subject: Subject, params: FlatnessCertificateParams, seed: int) -> R
         series=_curves(rows, params.eps),
         tables=_steps(bound),
         remarks=(*(room.remarks if room else ()), *_remarks(rows, bound, estimate)),
+        doubt=unit_doubt(subject, room.scale, params.eps, params.scale) if room else None,
     )
 
 
@@ -175,7 +187,11 @@ def _slope(subject: Subject, room: Room | None) -> tuple[Bound, float | None]:
     bound = lipschitz.sound_bound(subject.module, inputs, scale)
     if bound.value is not None or not inputs.is_floating_point():
         return bound, None
-    return bound, lipschitz.local_estimate(subject.module, inputs[:ESTIMATED], scale)
+
+    def estimate(rows: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(rows),), lipschitz.local_estimate(subject.module, rows, scale))
+
+    return bound, float(in_batches(estimate, inputs[:ESTIMATED], size=ESTIMATED).max())
 
 
 def _rows(subject: Subject) -> _Rows:
@@ -187,20 +203,25 @@ def _rows(subject: Subject) -> _Rows:
 
     everything, labels = subject.tensors("test")
     first = last_linear(subject.module, everything[:1])
-    parts, right, bad = [], [], 0
-    for x, y in zip(everything.split(BATCH), labels.split(BATCH), strict=True):
+    parts, bad = [], 0
+
+    def right_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        nonlocal bad
         layer = last_linear(subject.module, x)
         z = layer.logits
-        right.append(((z[:, 0] > 0) if z.shape[1] == 1 else z.argmax(dim=1)) == y)
-        bad += int((~torch.cat([layer.features, z], dim=1).isfinite().all(dim=1)).sum())
-        if not bad:
+        lost = int((~torch.cat([layer.features, z], dim=1).isfinite().all(dim=1)).sum())
+        if not lost:
             parts.append(certificate.certify(layer.features, layer.weight, layer.bias, y))
+        bad += lost
+        return ((z[:, 0] > 0) if z.shape[1] == 1 else z.argmax(dim=1)) == y
+
+    right = in_batches(right_of, everything, labels, size=BATCH)
     if bad:
         raise NotApplicable(f"the last layer's features or logits are not finite for {bad} of {len(labels)} test rows")
     terms = certificate.Certificate(*map(torch.cat, zip(*parts, strict=True)))
     if not bool((terms.reach > 0).any()):
         raise NotApplicable(f"all classes have the same weights in layer '{first.name}': its features decide nothing")
-    found = (torch.cat(right), terms.margin, certificate.flatness_radius(terms), terms.length)
+    found = (right, terms.margin, certificate.flatness_radius(terms), terms.length)
     answers, margin, flatness, length = (part.cpu().numpy() for part in found)
     outputs, width = first.weight.shape
     return _Rows(first.name, (outputs, width), answers, terms, margin, flatness, length)
@@ -358,7 +379,7 @@ def plot(result: Result, axes: Axes) -> None:
     axes.plot(columns["distance"], columns["flatness"], "--", color="0.4", label="by flatness")  # type: ignore[arg-type]
     axes.set_ylim(0, 1)
     axes.set_xlim(left=0)
-    axes.set_xlabel("distance")
+    axes.set_xlabel("Euclidean length of a change")
     axes.set_ylabel("share of rows certified")
     axes.legend(frameon=False)
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from assessor.contract import (
     Better,
+    Bounds,
     Check,
     CheckInfo,
     Metric,
@@ -19,6 +20,7 @@ from assessor.contract import (
     Subject,
     Table,
     Task,
+    in_batches,
     progress,
 )
 
@@ -44,7 +46,7 @@ INFO = CheckInfo(
         "end flatter than they began: there neither flatness nor confidence shows that anything is wrong."
     ),
     unit="1",
-    needs=frozenset({Need.TEST, Need.GRADIENTS}),
+    needs=frozenset({Need.TEST, Need.QUERY}),
     tasks=frozenset({Task.BINARY, Task.MULTICLASS}),
     limits=(
         "It describes the loss surface and is no measure of robustness: a model that the attack never flips cannot be "
@@ -80,7 +82,7 @@ class FlatnessTraceParams(Params):
         "(test split without one); the latter holds columns of at most two values fixed.",
     )
     steps: int = Field(default=40, ge=2, le=10_000, description="Gradient steps, each 2.5 eps / steps; all are taken.")
-    bounds: tuple[float, float] | None = Field(default=None, description="Least and greatest valid feature value.")
+    bounds: Bounds | None = Field(default=None, description="Least and greatest valid feature value.")
     frozen: tuple[str, ...] = Field(default=(), description="Columns the attacker cannot change: names or '#3'.")
     max_samples: int = Field(default=1000, ge=1, description="Rows attacked at most, chosen by the seed.")
     confident: float = Field(
@@ -110,7 +112,10 @@ def measure(subject: Subject, params: FlatnessTraceParams, seed: int) -> Result:
         NotApplicable: No last linear layer gives the logits, no row is right at first, or none flips.
     """
     from assessor_checks import _inputs as inputs
+    from assessor_checks.robustness._reach import joined, unit_doubt
+    from assessor_checks.robustness._siege import refuse_without_gradients
 
+    refuse_without_gradients(subject)
     room = inputs.room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
     run = _attack(subject, params, seed, room)
     if not run.summary.flipped.any():
@@ -123,7 +128,7 @@ def measure(subject: Subject, params: FlatnessTraceParams, seed: int) -> Result:
         series=(_by_step(run), _at_flip(run)),
         tables=(_places(run),),
         remarks=(*room.remarks, *_remarks(run, subject.splits["test"].n)),
-        doubt=_doubt(run),
+        doubt=joined(unit_doubt(subject, room.scale, params.eps, params.scale), _doubt(run)),
     )
 
 
@@ -165,7 +170,7 @@ def _right(subject: Subject, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     from assessor_checks._pgd import ROWS
 
     with torch.no_grad():
-        logits = torch.cat([subject.logits(chunk) for chunk in x.split(ROWS)])
+        logits = in_batches(subject.logits, x, size=ROWS)
     if bad := int((~logits.isfinite()).any(dim=1).sum()):
         raise NotApplicable(f"the model's outputs are not finite for {bad} of {len(x)} test rows")
     return logits.argmax(dim=1) == y
@@ -287,11 +292,11 @@ def _remarks(run: _Run, available: int) -> tuple[str, ...]:
         f"{int(found.flipped.sum())} end misclassified.",
     ]
     if left := int(found.left.sum()):
-        remarks.append(f"{left} rows are misclassified on the way but not at the end; they do not count as flipped.")
+        remarks.append(f"Rows misclassified on the way but not at the end: {left}. They do not count as flipped.")
     if still := int(np.isnan(found.rise).sum()):
         remarks.append(
-            f"{still} rows start with a relative flatness of exactly 0 (the model is certain); they are left out of "
-            "everything that is taken relative to the start."
+            f"Rows that start with a relative flatness of exactly 0, since the model is certain: {still}. They are "
+            "left out of everything that is taken relative to the start."
         )
     return tuple(remarks)
 
@@ -304,7 +309,7 @@ def _doubt(run: _Run) -> str | None:
     if run.path.flat.mean() > FLAT_SHARE:
         found.append(f"the gradient is exactly 0 for {int(run.path.flat.sum())} of {len(run.path.flat)} rows")
     if count < FEW:
-        found.append(f"only {count} rows end misclassified")
+        found.append(f"too few rows end misclassified ({count})")
     return f"The attack shows little: {'; '.join(found)}." if found else None
 
 
@@ -322,7 +327,7 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("steps after the flip (dotted)")
     axes.set_ylabel("relative flatness over its start (high: sharp)")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # above: curves are everywhere
 
 
 def _drawn(column: tuple[float | None, ...]) -> list[float]:

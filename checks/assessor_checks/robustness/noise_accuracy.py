@@ -8,6 +8,7 @@ from pydantic import Field
 
 from assessor.contract import (
     Better,
+    Bounds,
     Check,
     CheckInfo,
     Metric,
@@ -70,7 +71,7 @@ class NoiseParams(Params):
         description="Unit of the levels: the features' own, or each feature's standard deviation over the train "
         "split (test split without one); the latter holds columns of at most two values fixed.",
     )
-    bounds: tuple[float, float] | None = Field(default=None, description="Noisy values are clipped to this range.")
+    bounds: Bounds | None = Field(default=None, description="Noisy values are clipped to this range.")
     frozen: tuple[str, ...] = Field(default=(), description="Columns that get no noise: names or '#3'.")
     draws: int = Field(default=10, ge=1, le=10_000, description="Draws of the noise for every row.")
     max_samples: int = Field(default=1000, ge=1, description="Rows used at most, chosen by the seed.")
@@ -98,6 +99,7 @@ def measure(subject: Subject, params: NoiseParams, seed: int) -> Result:
     from assessor_checks import _inputs as inputs
     from assessor_checks._intervals import clopper_pearson
     from assessor_checks.robustness._paired import mean_drop, mean_share
+    from assessor_checks.robustness._reach import unit_doubt
 
     room = inputs.room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
     levels = tuple(sorted(set(params.levels)))
@@ -128,6 +130,7 @@ def measure(subject: Subject, params: NoiseParams, seed: int) -> Result:
         metrics=metrics,
         series=(Series(name="curve", title="Accuracy by level of noise", columns={"level": (0.0, *levels), **curve}),),
         remarks=(*room.remarks, f"{n} of {available} test rows, {params.draws * len(levels) * n + n} answers asked."),
+        doubt=unit_doubt(subject, room.scale, levels[-1], params.scale),
     )
 
 

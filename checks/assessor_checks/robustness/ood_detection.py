@@ -136,7 +136,7 @@ def measure(subject: Subject, params: OodDetectionParams, seed: int) -> Result:
     return Result(
         metrics=_metrics(found, areas, worst, params, seed),
         series=(_curve(found.outside[worst][params.score], inside),),
-        tables=(_table(found),),
+        tables=(_table(found, worst),),
         remarks=(*_remarks(found, worst, params), *found.remarks),
         doubt=_doubt(found),
     )
@@ -248,13 +248,13 @@ def _curve(outside: np.ndarray, inside: np.ndarray) -> Series:
     return Series(name="roc", title="Outside rows noticed by share of false alarms", columns=columns)
 
 
-def _table(found: _Scored) -> Table:
-    """Every score on every set, with DeLong's interval for each by itself."""
+def _table(found: _Scored, worst: str) -> Table:
+    """Every score on every set, that of the metrics first, with DeLong's interval for each by itself."""
     from assessor_checks.robustness import _roc
 
     rows = []
-    for name, scores in found.outside.items():
-        for score, outside in scores.items():
+    for name in sorted(found.outside, key=lambda name: name != worst):
+        for score, outside in found.outside[name].items():
             area, inside = _roc.auroc(outside, found.inside[score]), found.inside[score]
             passing = _roc.passing_share(outside, inside, KEPT).value
             rows.append((SETS[name], len(outside), score, *area, passing, _roc.average_precision(outside, inside)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from assessor.contract import Check, CheckInfo, Need, Params, Result, Series, Subject, Task
+from assessor.contract import Bounds, Check, CheckInfo, Need, Params, Result, Series, Subject, Task
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ class PgdParams(Params):
         max_length=100,
         description="More sizes of the ball, in eps; from the clean point only.",
     )
-    bounds: tuple[float, float] | None = Field(default=None, description="Least and greatest valid feature value.")
+    bounds: Bounds | None = Field(default=None, description="Least and greatest valid feature value.")
     frozen: tuple[str, ...] = Field(default=(), description="Columns the attacker cannot change: names or '#3'.")
     max_samples: int = Field(default=1000, ge=1, description="Rows attacked at most, chosen by the seed.")
 
@@ -125,7 +125,7 @@ def measure(subject: Subject, params: PgdParams, seed: int) -> Result:
         series=(Series(name="curve", title="Robust accuracy by size of the ball", columns=columns),),
         tables=(classes, _siege.stage_table(case.siege), _masking.table(signs)),
         remarks=(*case.room.remarks, *_remarks(params, case, signs)),
-        doubt=_masking.doubt(signs),
+        doubt=_siege.doubt(subject, case, params, signs),
     )
 
 

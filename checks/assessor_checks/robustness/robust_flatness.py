@@ -10,6 +10,7 @@ from pydantic import Field
 
 from assessor.contract import (
     Better,
+    Bounds,
     Check,
     CheckInfo,
     Metric,
@@ -48,7 +49,7 @@ INFO = CheckInfo(
         "robustness that carries over to new data."
     ),
     unit="nats",
-    needs=frozenset({Need.TEST, Need.GRADIENTS}),
+    needs=frozenset({Need.TEST, Need.QUERY}),
     tasks=frozenset({Task.BINARY, Task.MULTICLASS}),
     limits=(
         "There is no absolute threshold: compare models of the same architecture on the same rows with the same eps.",
@@ -83,7 +84,7 @@ class RobustFlatnessParams(Params):
     )
     steps: int = Field(default=20, ge=1, le=10_000, description="Gradient steps a start, on inputs and on weights.")
     restarts: int = Field(default=1, ge=1, le=1000, description="Random starts of the attack on the inputs.")
-    bounds: tuple[float, float] | None = Field(default=None, description="Least and greatest valid feature value.")
+    bounds: Bounds | None = Field(default=None, description="Least and greatest valid feature value.")
     frozen: tuple[str, ...] = Field(default=(), description="Columns the attacker cannot change: names or '#3'.")
     max_samples: int = Field(default=1000, ge=1, description="Rows used at most, chosen by the seed.")
     average_size: float = Field(
@@ -121,7 +122,10 @@ def measure(subject: Subject, params: RobustFlatnessParams, seed: int) -> Result
     """
     from assessor_checks import _inputs as inputs
     from assessor_checks import _layers as layers
+    from assessor_checks.robustness._reach import joined, unit_doubt
+    from assessor_checks.robustness._siege import refuse_without_gradients
 
+    refuse_without_gradients(subject)
     room = inputs.room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
     layers.refuse_unsteady(subject.module, subject.tensors("test")[0])
     run = _search(subject, params, seed, room)
@@ -129,7 +133,7 @@ def measure(subject: Subject, params: RobustFlatnessParams, seed: int) -> Result
         metrics=_metrics(run, params, seed),
         series=(_rises(run),),
         remarks=(*room.remarks, *_remarks(run, subject.splits["test"].n)),
-        doubt=_doubt(run, params.eps),
+        doubt=joined(unit_doubt(subject, room.scale, params.eps, params.scale), _doubt(run, params.eps)),
     )
 
 

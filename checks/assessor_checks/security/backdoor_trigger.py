@@ -9,6 +9,7 @@ from pydantic import Field
 
 from assessor.contract import (
     Better,
+    Bounds,
     Cell,
     Check,
     CheckInfo,
@@ -81,7 +82,7 @@ class TriggerParams(Params):
     )
     goal: float = Field(default=0.95, gt=0, le=1, description="Share of the rows that a trigger must turn.")
     steps: int = Field(default=300, ge=10, le=100_000, description="Steps of the search for a patch.")
-    bounds: tuple[float, float] | None = Field(
+    bounds: Bounds | None = Field(
         default=None, description="Least and greatest value in a patch; by default those of the test split."
     )
     values: int = Field(default=5, ge=2, le=1000, description="Values of each feature that are tried.")
@@ -118,7 +119,7 @@ def measure(subject: Subject, params: TriggerParams, seed: int) -> Result:
     features = inputs.float_features(subject)
     rows = inputs.chosen_rows(len(features), params.max_samples, seed)
     if len(rows) < FEW:
-        raise NotApplicable(f"the test split has {len(rows)} rows, wanted at least {FEW}")
+        raise NotApplicable(f"test rows: found {len(rows)}, wanted at least {FEW}")
     rows = np.random.default_rng([seed, 11]).permutation(rows)  # neither half shall be sorted
     kind = params.search or ("values" if features.ndim == 2 else "patch")
     if kind == "patch":
@@ -135,7 +136,10 @@ def _patches(subject: Subject, rows: np.ndarray, params: TriggerParams, seed: in
     if Need.GRADIENTS not in subject.offers:
         raise NotApplicable("a patch is sought by gradients and the model gives none; for tables set search: values")
     if len(subject.classes) < 3:
-        raise NotApplicable("with two classes there is no other class to compare a patch with")
+        raise NotApplicable(
+            "with two classes there is no other class to compare a patch with; for tables set search: values, which "
+            "compares with models trained anew"
+        )
     from assessor_checks.security import _trigger_mask
 
     def search() -> Any:
@@ -158,7 +162,10 @@ def _values(
     if features.ndim != 2:
         raise NotApplicable("feature values are sought in tables only; set search: patch")
     if Need.PROBABILITIES not in subject.offers:
-        raise NotApplicable("feature values are sought by the classes' probabilities, and the model gives none")
+        raise NotApplicable(
+            "feature values are sought by the classes' probabilities, and the model gives none; assess a model with "
+            "predict_proba, or a PyTorch module"
+        )
     again = params.refits > 1 and Need.REFIT in subject.offers
     if not again and len(subject.classes) < 3:
         raise NotApplicable(
@@ -270,6 +277,8 @@ def _success(found: Triggers, suspect: int, how: str) -> Metric:
 
 
 def _by_class(subject: Subject, found: Triggers, suspicion: Suspicion, unit: str) -> Table:
+    import math
+
     from assessor_checks._intervals import clopper_pearson
 
     lines: list[tuple[Cell, ...]] = []
@@ -277,8 +286,10 @@ def _by_class(subject: Subject, found: Triggers, suspicion: Suspicion, unit: str
         turned, unseen = found.turned[position], found.unseen[position]
         ends = clopper_pearson(turned, unseen) if unseen else (None, None, None)
         lines.append((name, found.sizes[position], _finite(suspicion.anomaly.get(position)), unseen, *ends))
+    order = sorted(range(len(lines)), key=lambda position: found.sizes[position] or math.inf)
     columns = ("class", f"size of the trigger ({unit})", "anomaly index", "unseen rows", "share turned", "low", "high")
-    return Table(name="by_class", title="Smallest trigger found for each class", columns=columns, rows=tuple(lines))
+    title = "Smallest trigger found for each class, the easiest to reach first"
+    return Table(name="by_class", title=title, columns=columns, rows=tuple(lines[position] for position in order))
 
 
 def _finite(value: float | None) -> float | None:
@@ -339,7 +350,9 @@ def plot(result: Result, axes: Axes) -> None:
     columns = result.series[0].columns
     axes.plot(columns["rank"], columns["size"], "o", color="black", label="smallest trigger of a class")  # type: ignore[arg-type]
     axes.plot(columns["rank"], columns["noticed"], "--", color="0.4", label="noticed below")  # type: ignore[arg-type]
+    axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("classes, the easiest to reach first")
     axes.set_ylabel(f"size of the trigger ({result.metric('trigger_size').unit})")
     axes.legend(frameon=False)

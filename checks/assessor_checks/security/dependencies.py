@@ -8,6 +8,7 @@ from assessor.contract import (
     Better,
     Check,
     CheckInfo,
+    Document,
     Metric,
     Need,
     NotApplicable,
@@ -39,7 +40,7 @@ INFO = CheckInfo(
     tasks=frozenset(Task),
     limits=(
         "Nothing is looked up: whether a version has known vulnerabilities is not found here. Give the bill of "
-        "materials to a scanner, or run pip-audit where there is a network.",
+        "materials (assessor export --format cyclonedx) to a scanner, or run pip-audit where there is a network.",
         "Only what the named files list is counted. Files that list direct dependencies leave open what those need, "
         "and libraries of the operating system are in none of them.",
         "The files are not compared with what is installed where the system runs.",
@@ -81,6 +82,7 @@ def measure(subject: Subject, params: DependenciesParams, seed: int) -> Result:
         NotApplicable: No file of a known kind lists a package.
     """
     from assessor_checks._requirements import overall
+    from assessor_checks.security._bill_of_materials import cyclonedx
 
     listed, strange = _listed(subject.origin.dependencies)
     packages = overall(listed.values())
@@ -100,6 +102,7 @@ def measure(subject: Subject, params: DependenciesParams, seed: int) -> Result:
         ),
         tables=(_files(listed), _packages(packages), *_unread(listed)),
         remarks=tuple(_remarks(listed, strange, packages)),
+        documents=(Document(name="bom.cdx.json", standard="cyclonedx", content=cyclonedx(packages)),),
     )
 
 

@@ -221,8 +221,9 @@ def plot(result: Result, axes: Axes) -> None:
         counts = [float(row[columns.index(kind)] or 0) for row in result.tables[0].rows]
         axes.barh(names, counts, left=left, color=shade, edgecolor="black", label=kind)
         left = [before + count for before, count in zip(left, counts, strict=True)]
+    axes.margins(y=1 / len(names))  # a single bar shall not fill the picture
     axes.set_xlabel("imports or parts")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(shades))
 
 
 CHECK = Check(info=INFO, params=ModelFileParams, measure=measure, plot=plot)

@@ -99,6 +99,16 @@ def answers(subject: Subject, x: np.ndarray) -> np.ndarray:
     return _gradient_attributions.answers(subject, x)
 
 
+def too_few(rows: Rows, least: int) -> str:
+    """Why inputs of fewer parts than `least` are not explained."""
+    if rows.x.ndim > 2:
+        return f"inputs have fewer than {least} parts, so their order shows nothing; set a smaller patch"
+    return (
+        f"inputs have fewer than {least} features, so their order shows nothing; transparency.surrogate_fidelity shows "
+        "what the model answers by rules"
+    )
+
+
 def redrawn(subject: Subject, rows: Rows, params: AttributionParams, seed: int) -> Rows:
     """The same rows with baselines by another seed, where these are drawn."""
     reference = _reference(subject, _inputs.float_features(subject))

@@ -60,6 +60,7 @@ INFO = CheckInfo(
         "(Efron 1987) over rows"
     ),
     requirements=("TR-R-EX-ME-04", "TR-R-UA-ME-05"),
+    instead=("transparency.surrogate_fidelity",),
 )
 
 
@@ -103,7 +104,7 @@ def measure(subject: Subject, params: FaithfulnessParams, seed: int) -> Result:
     rows = attributions.rows_of(subject, params, seed)
     parts = attributions.parts_of(rows.x.shape[1:], params.patch)
     if parts.count < 2:
-        raise NotApplicable("inputs have a single part, so there is nothing to put in order; set a smaller patch")
+        raise NotApplicable(attributions.too_few(rows, 2))
     found = _measured(model, rows, parts, method, params, seed)
     tables = (
         (attributions.by_answer(subject, rows, found.gain, "gain over random", seed),)
@@ -231,7 +232,7 @@ def plot(result: Result, axes: Axes) -> None:
     for name, style in (("insertion", "-"), ("random", ":"), ("deletion", "--")):
         axes.plot(columns["share"], columns[name], style, color="black", label=name)  # type: ignore[arg-type]
     axes.set_xlabel("share of the parts put in or taken out")
-    axes.set_ylabel("explained output, mean over rows")
+    axes.set_ylabel("mean explained output")
     axes.legend(frameon=False)
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from assessor.contract import (
     Better,
+    Bounds,
     Check,
     CheckInfo,
     Metric,
@@ -62,6 +63,7 @@ INFO = CheckInfo(
         "arXiv 1710.10547; BCa bootstrap (Efron 1987) over rows"
     ),
     requirements=("TR-R-EX-ME-04", "TR-R-UA-ME-05"),
+    instead=("transparency.surrogate_fidelity",),
 )
 
 
@@ -77,7 +79,7 @@ class StabilityParams(AttributionParams):
     copies: int = Field(default=10, ge=1, le=10_000, description="Copies of each row.")
     first: int = Field(default=5, ge=1, description="Number of most important parts compared; half of all at most.")
     frozen: tuple[str, ...] = Field(default=(), description="Columns to hold fixed: names or '#3'.")
-    bounds: tuple[float, float] | None = Field(default=None, description="Least and greatest valid feature value.")
+    bounds: Bounds | None = Field(default=None, description="Least and greatest valid feature value.")
 
 
 class _Found(NamedTuple):
@@ -115,14 +117,11 @@ def measure(subject: Subject, params: StabilityParams, seed: int) -> Result:
     room = inputs.room(subject, scale="feature_std", frozen=params.frozen, bounds=params.bounds)
     parts = attributions.parts_of(rows.x.shape[1:], params.patch)
     if parts.count < 2:
-        raise NotApplicable("inputs have a single part, so there is no order to compare; set a smaller patch")
+        raise NotApplicable(attributions.too_few(rows, 2))
     found = _compared(subject, model, rows, parts, method, room, params, seed)
     known = _known(found.correlation)
     if known < 2:
-        raise NotApplicable(
-            f"only {known} of {len(rows.x)} rows have a copy with the same answer and an explanation to compare; set a "
-            "smaller radius"
-        )
+        raise NotApplicable(_nothing(found, known, len(rows.x), params))
     tables = (
         (attributions.by_answer(subject, rows, found.correlation, "rank correlation", seed),)
         if subject.task.is_classification
@@ -137,6 +136,20 @@ def measure(subject: Subject, params: StabilityParams, seed: int) -> Result:
             *room.remarks,
             *_remarks(found, len(rows.x), known, params),
         ),
+    )
+
+
+def _nothing(found: _Found, known: int, rows: int, params: StabilityParams) -> str:
+    """Why too few rows have copies to compare with."""
+    if 2 * found.constant > rows * params.copies:
+        return (
+            f"all parts count the same in the explanations of {found.constant} of {rows * params.copies} copies, so "
+            "there is no order to compare: the model's output hardly depends on its inputs; "
+            "transparency.attribution_faithfulness shows whether it does"
+        )
+    return (
+        f"only {known} of {rows} rows have a copy with the same answer and an explanation to compare; set a smaller "
+        "radius"
     )
 
 
@@ -285,7 +298,7 @@ def plot(result: Result, axes: Axes) -> None:
         axes.plot(columns["share"], columns[name], style, color="black", label=f"{name} of the copies")  # type: ignore[arg-type]
     axes.set_ylim(min(0.0, *(value for value in columns["worst"] if value is not None)), 1)
     axes.set_xlabel("share of rows")
-    axes.set_ylabel("rank correlation with the row's copies")
+    axes.set_ylabel("rank correlation with copies")
     axes.legend(frameon=False)
 
 

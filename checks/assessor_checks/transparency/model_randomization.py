@@ -63,6 +63,7 @@ INFO = CheckInfo(
         "normal over rows, their variances added"
     ),
     requirements=("TR-R-EX-ME-03",),
+    instead=("transparency.surrogate_fidelity",),
 )
 
 
@@ -98,7 +99,7 @@ def measure(subject: Subject, params: RandomizationParams, seed: int) -> Result:
     from assessor_checks.transparency import _attributions as attributions
     from assessor_checks.transparency._similarity import spearman
 
-    method = params.method_for(subject)
+    method, model = params.method_for(subject), attributions.model_of(subject, params.explained)
     by_layers = Need.GRADIENTS in subject.offers
     by_labels = (
         Need.REFIT in subject.offers
@@ -108,14 +109,14 @@ def measure(subject: Subject, params: RandomizationParams, seed: int) -> Result:
     )
     if not by_layers and not by_labels:
         raise NotApplicable(
-            "the model has no layers that could be made random, and it is not trained anew; "
+            "the model has no layers that could be made random, and it is not trained anew (that needs "
+            "target.data.train, a method that only asks the model, and refits of at least 2); "
             "transparency.attribution_faithfulness shows whether explanations follow the model"
         )
-    model = attributions.model_of(subject, params.explained)
     rows = attributions.rows_of(subject, params, seed)
     parts = attributions.parts_of(rows.x.shape[1:], params.patch)
     if parts.count < 3:
-        raise NotApplicable(f"inputs have {parts.count} parts, and an order of fewer than 3 shows nothing")
+        raise NotApplicable(attributions.too_few(rows, 3))
     explainer = attributions.Explainer(rows, parts, method, params, seed)
     here = explainer.scores(model)
     layers: Layers | None = None
@@ -182,7 +183,8 @@ def _metric(name: str, values: np.ndarray, better: Better, method: str, *, prima
     n = int(np.isfinite(values).any(axis=0).sum())
     if n < 2:
         raise NotApplicable(
-            f"explanations give all parts the same importance, before or after randomising, so {name} is undefined"
+            f"explanations give all parts the same importance, before or after randomising, so {name} is undefined; "
+            "transparency.attribution_faithfulness shows whether the output depends on the inputs at all"
         )
     value, low, high = mean_of_draws(values)
     return Metric(
@@ -249,7 +251,8 @@ def plot(result: Result, axes: Axes) -> None:
     axes.fill_between(columns["stages"], columns["low"], columns["high"], color="0.85")
     axes.plot(columns["stages"], columns["rank_correlation"], "o-", color="black")
     axes.axhline(0, color="0.5", linewidth=0.8)
-    axes.set_ylim(min(-0.2, *(low for low in result.series[0].columns["low"] if low is not None)), 1)
+    axes.set_ylim(min(-0.2, *(low for low in result.series[0].columns["low"] if low is not None)), 1.05)
+    axes.set_xticks(columns["stages"])
     axes.set_xlabel("groups of layers made random, from the output downwards")
     axes.set_ylabel("rank correlation of explanations")
 

@@ -100,7 +100,7 @@ def measure(subject: Subject, params: SurrogateParams, seed: int) -> Result:
 
     train, test = (_answers(subject, name) for name in ("train", "test"))
     if len(test.model) < FEW:
-        raise NotApplicable(f"the test split has {len(test.model)} rows, wanted at least {FEW}")
+        raise NotApplicable(f"test rows: found {len(test.model)}, wanted at least {FEW}")
     if (train.model == train.model[0]).all():
         raise NotApplicable("the model gives the same answer for all train rows, so there is nothing to imitate")
     fitted = _fitted(subject, train, test, params, seed)
@@ -131,7 +131,14 @@ def _answers(subject: Subject, name: str) -> _Answers:
     model = subject.predictions(name)
     if bad := int((~np.isfinite(model)).sum()):
         raise NotApplicable(f"the model's answers are not finite for {bad} of {split.n} rows of the {name} split")
-    return _Answers(split.features.reshape(split.n, -1).astype(np.float64), model, split.labels)
+    features = split.features.reshape(split.n, -1).astype(np.float64)
+    large = (np.abs(features) > np.finfo(np.float32).max).any(axis=1)  # NaN is not: a tree can use missing values
+    if large.any():
+        raise NotApplicable(
+            f"features are infinite or beyond 3.4e38 in {int(large.sum())} of {split.n} rows of the {name} split, more "
+            "than a small model can take; correct these values or leave these rows out"
+        )
+    return _Answers(features, model, split.labels)
 
 
 def _fitted(
@@ -298,8 +305,10 @@ def _by_class(subject: Subject, test: _Answers, said: np.ndarray) -> Table:
     agree, lines = said == test.model, []
     for index, name in enumerate(subject.classes):
         lines.append((name, *_counted(agree[test.model == index])))
+    lines.sort(key=lambda line: 1.0 if line[2] is None else line[2])
     columns = ("answer of the model", "rows", "share with the same answer", "low", "high")
-    return Table(name="by_class", title="Agreement by the model's answer", columns=columns, rows=tuple(lines))
+    title = "Agreement by the model's answer, the least first"
+    return Table(name="by_class", title=title, columns=columns, rows=tuple(lines))
 
 
 def _by_answer(test: _Answers, said: np.ndarray) -> Table:
@@ -341,6 +350,7 @@ def plot(result: Result, axes: Axes) -> None:
     axes.fill_between(columns["size"], columns["low"], columns["high"], color="0.85")  # type: ignore[arg-type]
     axes.plot(columns["size"], columns["fidelity"], "o-", color="black")  # type: ignore[arg-type]
     axes.set_xscale("log", base=2)
+    axes.set_xticks(columns["size"], [f"{size:g}" for size in columns["size"]], minor=False)  # type: ignore[arg-type]
     axes.set_ylim(min(0.0, *(low for low in columns["low"] if low is not None)), 1)
     axes.set_xlabel("size: leaves of the tree, or features of the linear model")
     axes.set_ylabel("fidelity on test rows")

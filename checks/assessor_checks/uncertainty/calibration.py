@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 ENOUGH = 50  # rows below which even two bins have intervals wider than any useful target
 PER_BIN = 20  # rows a bin holds on average at the least
-SUM_TOLERANCE = 1e-3  # as tables of predictions are read
 ENOUGH_TO_FIT = 200  # rows from which a temperature is fitted on one half and tried on the other
 MOST_CELLS = 4_000_000  # probabilities a temperature is fitted on
 MOST_CLASSES = 100  # classes judged one by one
@@ -158,12 +157,14 @@ def measure(subject: Subject, params: CalibrationParams, seed: int) -> Result:
             *by_class[1],
         ),
         remarks=(*_remarks(subject, rows, params, wanted, len(bins.n)), *_temperature(rows, params, wanted, seed)),
-        doubt=f"{len(rows.labels)} rows are too few rows to judge calibration; {ENOUGH} are needed." if few else None,
+        doubt=f"{len(rows.labels)} rows are too few to judge calibration; {ENOUGH} are needed." if few else None,
     )
 
 
 def _rows(subject: Subject, kind: str) -> _Rows:
     import numpy as np
+
+    from assessor_checks._probabilities import improper
 
     if not subject.task.is_classification:
         raise NotApplicable(
@@ -181,9 +182,8 @@ def _rows(subject: Subject, kind: str) -> _Rows:
     where = f"of {len(labels)} rows of the test split"
     if bad := int((~np.isfinite(scores)).any(axis=1).sum()):
         raise NotApplicable(f"the model's scores are not finite for {bad} {where}")
-    wrong = ((scores < 0) | (scores > 1)).any(axis=1) | (np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE)
-    if wrong.any():
-        raise NotApplicable(f"the model's scores are no probabilities that sum to 1 for {int(wrong.sum())} {where}")
+    if bad := int(improper(scores).sum()):
+        raise NotApplicable(f"the model's scores are no probabilities that sum to 1 for {bad} {where}")
     chosen = np.full(len(labels), 1) if kind == "positive" else scores.argmax(axis=1)
     confidence = scores[np.arange(len(labels)), chosen]
     return _Rows(scores, labels, confidence, (chosen == labels).astype(np.float64))
@@ -293,7 +293,7 @@ def _remarks(subject: Subject, rows: _Rows, params: CalibrationParams, wanted: i
 
     n, found = len(rows.labels), []
     if wanted < params.bins:
-        found.append(f"{wanted} instead of {params.bins} bins, for {PER_BIN} rows a bin on average at {n} rows.")
+        found.append(f"{wanted} instead of {params.bins} bins, so that {n} rows give {PER_BIN} a bin on average.")
     if used < wanted:
         why = "equal confidences stay in one bin" if params.binning == "equal_mass" else "the others hold no row"
         found.append(f"{used} of {wanted} bins are used: {why}.")
@@ -374,13 +374,16 @@ def plot(result: Result, axes: Axes) -> None:
     columns = result.series[0].columns
     most = max(n or 0.0 for n in columns["rows"])
     axes.plot([0, 1], [0, 1], "--", color="0.5", linewidth=1)
-    for row in zip(*(columns[name] for name in COLUMNS), strict=True):
+    for place, row in enumerate(zip(*(columns[name] for name in COLUMNS), strict=True)):
         n, confidence, accuracy, low, high, band_low, band_high = (float(cell or 0.0) for cell in row)
         shade = f"{0.7 * (1 - n / most):.3f}"
-        axes.plot([confidence, confidence], [band_low, band_high], "-", color="0.85", linewidth=5, zorder=1)
+        axes.plot([confidence, confidence], [band_low, band_high], "-", color="0.85", linewidth=5, zorder=1,
+                  label=None if place else "where a calibrated model lies")  # fmt: skip
         axes.plot([confidence, confidence], [low, high], "-", color=shade, linewidth=1)
-        axes.plot([confidence], [accuracy], "o", color=shade, markersize=3 + 4 * (n / most) ** 0.5)
+        axes.plot([confidence], [accuracy], "o", color=shade, markersize=3 + 4 * (n / most) ** 0.5,
+                  label=None if place else "this model")  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that came true")
+    axes.legend(loc="upper left", frameon=False)
 
 
 CHECK = Check(info=INFO, params=CalibrationParams, measure=measure, plot=plot)

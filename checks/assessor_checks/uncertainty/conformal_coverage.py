@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     from assessor_checks._intervals import Estimate
     from assessor_checks.uncertainty._coverage_parts import Family
+    from assessor_checks.uncertainty._sides import Side
 
 ENOUGH = 50  # judged rows below which an interval of the coverage is wider than 0.15 even at 95 %
 PART = 30  # rows of a class, group, stratum or slab that are judged; fewer are only listed
 SEARCHED = 45  # searched rows that a slab holds at least; under 30 are then counted in it in one of 70 cases
 STRATA = 5  # parts of about equal size that predicted values are cut into
 LEVELS = tuple(round(0.5 + 0.025 * step, 3) for step in range(20))
-SUM_TOLERANCE = 1e-3
 EXACT = "95 % Clopper-Pearson given the calibration rows"
 SLAB = "worst_slab_coverage"
 PARTS = "Coverage by part of the data"
@@ -113,15 +113,6 @@ class ConformalCoverageParams(Params):
         return self
 
 
-class _Side(NamedTuple):
-    """Calibration or judged rows: their split, positions in it, labels and outputs."""
-
-    split: str
-    rows: np.ndarray
-    labels: np.ndarray
-    outputs: np.ndarray
-
-
 class _Found(NamedTuple):
     """Scores of the true labels on both sides, of all classes of the judged rows, and the limit."""
 
@@ -168,18 +159,19 @@ def measure(subject: Subject, params: ConformalCoverageParams, seed: int) -> Res
     )
 
 
-def _sides(subject: Subject, params: ConformalCoverageParams, seed: int) -> tuple[_Side, _Side]:
+def _sides(subject: Subject, params: ConformalCoverageParams, seed: int) -> tuple[Side, Side]:
     import numpy as np
 
     from assessor_checks.uncertainty._conformal import least_rows
+    from assessor_checks.uncertainty._sides import side_of
 
     if subject.task.is_classification and Need.PROBABILITIES not in subject.offers:
         raise NotApplicable("the model gives decisions without probabilities; use reliability.performance")
-    calibration, judged = (_side(subject, name) for name in (params.calibration, params.judged))
+    calibration, judged = (side_of(subject, name) for name in (params.calibration, params.judged))
     if params.calibration == params.judged:
         n = len(judged.labels)
         order = np.arange(n) if params.order == "in_order" else np.random.default_rng([seed, 0]).permutation(n)
-        calibration, judged = _at(judged, np.sort(order[: n // 2])), _at(judged, np.sort(order[n // 2 :]))
+        calibration, judged = judged.at(np.sort(order[: n // 2])), judged.at(np.sort(order[n // 2 :]))
     if len(calibration.labels) < (least := least_rows(params.alpha)):
         raise NotApplicable(
             f"{len(calibration.labels)} calibration rows are too few to promise {1 - params.alpha:g}; "
@@ -188,37 +180,7 @@ def _sides(subject: Subject, params: ConformalCoverageParams, seed: int) -> tupl
     return calibration, judged
 
 
-def _at(side: _Side, rows: np.ndarray) -> _Side:
-    return _Side(side.split, rows, side.labels[rows], side.outputs[rows])
-
-
-def _side(subject: Subject, name: str) -> _Side:
-    """All rows of a split, refused where an output or a label cannot be judged."""
-    import numpy as np
-
-    if name not in subject.splits:
-        raise NotApplicable(f"needs rows of the {name} split (target.data.{name})")
-    labels = np.asarray(subject.splits[name].labels)
-    if not (n := len(labels)):
-        raise NotApplicable(f"the {name} split has no rows")
-    outputs = np.asarray(subject.scores(name), dtype=np.float64)
-    if bad := int((~np.isfinite(labels.astype(np.float64))).sum()):
-        raise NotApplicable(f"labels are unknown for {bad} of {n} rows of the {name} split")
-    if bad := int((~np.isfinite(outputs.reshape(n, -1))).any(axis=1).sum()):
-        raise NotApplicable(f"the model's outputs are not finite for {bad} of {n} rows of the {name} split")
-    if subject.task.is_classification:
-        wrong = ((outputs < 0) | (outputs > 1)).any(axis=1) | (np.abs(outputs.sum(axis=1) - 1) > SUM_TOLERANCE)
-        if bad := int(wrong.sum()):
-            raise NotApplicable(
-                f"the model's scores are no probabilities that sum to 1 for {bad} of {n} rows of the {name} split"
-            )
-        labels = labels.astype(np.int64)
-        if bad := int(((labels < 0) | (labels >= outputs.shape[1])).sum()):
-            raise NotApplicable(f"labels are none of the model's classes for {bad} of {n} rows of the {name} split")
-    return _Side(name, np.arange(n), labels, outputs)
-
-
-def _scored(subject: Subject, calibration: _Side, judged: _Side, params: ConformalCoverageParams, seed: int) -> _Found:
+def _scored(subject: Subject, calibration: Side, judged: Side, params: ConformalCoverageParams, seed: int) -> _Found:
     import numpy as np
 
     from assessor_checks.uncertainty import _conformal
@@ -270,7 +232,7 @@ def _size(found: _Found) -> np.ndarray:
     return size
 
 
-def _widths(calibration: _Side, found: _Found, params: ConformalCoverageParams, seed: int) -> tuple[Metric, ...]:
+def _widths(calibration: Side, found: _Found, params: ConformalCoverageParams, seed: int) -> tuple[Metric, ...]:
     from assessor_checks._intervals import Estimate
     from assessor_checks.uncertainty._conformal import limit_interval, width_ratio
 
@@ -297,7 +259,7 @@ def _metric(name: str, found: Estimate | float, n: int, better: Better, method: 
 
 
 def _families(
-    subject: Subject, judged: _Side, found: _Found, params: ConformalCoverageParams, seed: int
+    subject: Subject, judged: Side, found: _Found, params: ConformalCoverageParams, seed: int
 ) -> Iterator[Family]:
     """The ways to part the judged rows: class, size or value, groups of persons, a slab that was searched for."""
     from assessor_checks.uncertainty import _coverage_parts as parts
@@ -370,7 +332,7 @@ def _curve(found: _Found) -> Series:
 
 
 def _remarks(
-    params: ConformalCoverageParams, found: _Found, families: tuple[Family, ...], judged: _Side
+    params: ConformalCoverageParams, found: _Found, families: tuple[Family, ...], judged: Side
 ) -> tuple[str, ...]:
     import numpy as np
 

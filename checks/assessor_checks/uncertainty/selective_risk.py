@@ -32,12 +32,11 @@ ENOUGH = 50  # rows below which no order of confidences can be told from another
 ERRORS = 10  # errors below which the normal intervals cover less than 90 % in simulations
 LEVELS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)
 POINTS = 200  # of the curve that is drawn
-SUM_TOLERANCE = 1e-3
 LOG = "95 % infinitesimal jackknife on the scale of the logarithm"
 BOUND = "95 % bound for any order, from the Clopper-Pearson interval of the error rate, as there are few errors"
 INFO = CheckInfo(
     id="uncertainty.selective_risk",
-    version="1",
+    version="2",
     title="Errors left when unsure cases are handed over",
     measures=(
         "Test rows are sorted by the model's confidence. For every share of accepted rows the error rate among them is "
@@ -118,6 +117,8 @@ def measure(subject: Subject, params: SelectiveRiskParams, seed: int) -> Result:
 def _rows(subject: Subject, kind: str) -> _Rows:
     import numpy as np
 
+    from assessor_checks._probabilities import improper
+
     if not subject.task.is_classification:
         raise NotApplicable(
             "a regression states no confidence to sort its cases by; use uncertainty.conformal_coverage, which "
@@ -131,8 +132,7 @@ def _rows(subject: Subject, kind: str) -> _Rows:
     scores = np.asarray(subject.scores("test"), dtype=np.float64)
     if bad := int((~np.isfinite(scores)).any(axis=1).sum()):
         raise NotApplicable(f"the model's scores are not finite for {bad} of {n} rows of the test split")
-    wrong = ((scores < 0) | (scores > 1)).any(axis=1) | (np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE)
-    if bad := int(wrong.sum()):
+    if bad := int(improper(scores).sum()):
         raise NotApplicable(
             f"the model's scores are no probabilities that sum to 1 for {bad} of {n} rows of the test split"
         )
@@ -177,13 +177,14 @@ def _bounded(area: Area, wrong: int, n: int) -> Estimate:
 def _order(rows: _Rows) -> tuple[Metric, ...]:
     """How well confidence sorts right from wrong, where there are enough of both to tell."""
     from assessor_checks import _selective
+    from assessor_checks._intervals import Estimate
 
     wrong, n = int(rows.errors.sum()), len(rows.errors)
     if min(wrong, n - wrong) < ERRORS:
         return ()
     right = rows.errors == 0
     ratio = _selective.rejection_ratio(*rows)
-    interval = _selective.ratio_interval(ratio, wrong)
+    interval = Estimate(*(round(end, 12) for end in _selective.ratio_interval(ratio, wrong)))  # 0, not 5e-16
     found = _selective.auroc(rows.confidence[right], rows.confidence[~right])
     part = "share of the gain of the best order that is reached: 1 best, 0 random"
     chance = "chance that a right decision is more confident than a wrong one; 0.5 is guessing"
@@ -256,7 +257,10 @@ def _remarks(rows: _Rows, errors: int, n: int) -> tuple[str, ...]:
             f"{errors} of {n} decisions are wrong; {ERRORS} right and {ERRORS} wrong ones are needed to say how well "
             "confidence sorts them."
         )
-    if (values := len(np.unique(rows.confidence))) < n // 2:
+    values = len(np.unique(rows.confidence))
+    if values == 1 < n:
+        remarks.append("The confidence is the same in all rows, so that it sorts nothing.")
+    elif values < n // 2:
         remarks.append(f"There are {values} different confidences for {n} rows; equal ones count as in random order.")
     top = rows.confidence == rows.confidence.max()
     if sure := int(rows.errors[top].sum()):
@@ -273,7 +277,7 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_xlabel("share of rows accepted")
     axes.set_ylabel("error rate of the accepted rows")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
 
 
 CHECK = Check(info=INFO, params=SelectiveRiskParams, measure=measure, plot=plot)

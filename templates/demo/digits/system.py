@@ -57,6 +57,15 @@ def test() -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+def overwritten() -> np.ndarray:
+    """Two different digits in one box, as where somebody corrected a number by hand: 300 images (1, 8, 8)."""
+    images, labels = test()
+    one, other = np.random.default_rng(SEED).integers(len(images), size=(2, 1000))
+    differ = labels[one] != labels[other]
+    found: np.ndarray = np.maximum(images[one[differ]], images[other[differ]])[:300]
+    return found
+
+
 def turned() -> tuple[np.ndarray, np.ndarray]:
     """Test images of the digit 3, turned by known angles, with a little grey noise: 300 at each angle, in degrees."""
     images, labels = test()
