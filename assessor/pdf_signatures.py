@@ -12,6 +12,7 @@ import io
 import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from assessor.errors import IntegrityError, UsageError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from asn1crypto.x509 import Certificate
     from pyhanko.pdf_utils.reader import PdfFileReader
     from pyhanko.sign.validation import EmbeddedPdfSignature, PdfSignatureStatus
+    from pypdf import PdfReader
 
 
 _WHITESPACE = b"\0\t\n\f\r "  # ISO 32000-2:2020, table 1
@@ -115,11 +117,9 @@ def attachments(data: bytes) -> dict[str, bytes]:
         IntegrityError: The file is damaged, or two different files have one name.
     """
     require_libraries()
-    from pypdf import PdfReader
-
     with quiet(*_LIBRARIES):
         try:
-            found = {str(name): list(contents) for name, contents in PdfReader(io.BytesIO(data)).attachments.items()}
+            found = {str(name): list(contents) for name, contents in _reader(data).attachments.items()}
         except Exception as error:  # pypdf lets AttributeError, zlib.error and others through on a broken file
             raise IntegrityError(f"the PDF is damaged, its attachments cannot be read: {_plain(error)}") from error
     for name, contents in found.items():
@@ -142,11 +142,9 @@ def page_text(data: bytes, page_numbers: Iterable[int]) -> str:
         IntegrityError: The file is damaged or has no such page.
     """
     require_libraries()
-    from pypdf import PdfReader
-
     with quiet(*_LIBRARIES):
         try:
-            pages = PdfReader(io.BytesIO(data)).pages
+            pages = _reader(data).pages
             wanted = list(page_numbers)
             if any(not 1 <= number <= len(pages) for number in wanted):
                 raise IntegrityError(f"the PDF has {len(pages)} page(s), wanted {wanted}")
@@ -156,6 +154,14 @@ def page_text(data: bytes, page_numbers: Iterable[int]) -> str:
         except Exception as error:  # as in attachments
             raise IntegrityError(f"the PDF is damaged, its text cannot be read: {_plain(error)}") from error
     return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+@lru_cache(maxsize=1)
+def _reader(data: bytes) -> PdfReader:
+    """A PDF opened once: the parts of a tagged report that are read here take seconds to parse."""
+    from pypdf import PdfReader
+
+    return PdfReader(io.BytesIO(data))
 
 
 def _plain(text: object) -> str:

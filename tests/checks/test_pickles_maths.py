@@ -129,6 +129,10 @@ def test_every_import_of_an_unpickler_is_found_in_spoiled_pickles(data, changes)
     assert set(seen) <= set(follow(bytes(spoiled)).imports)
 
 
+def test_escapes_that_are_none_stay_without_a_warning():
+    assert follow(b"S'\\\xbb'\n.").imports == follow(b"S'a'\n.").imports
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_are_too_odd(data):
     follow(data)

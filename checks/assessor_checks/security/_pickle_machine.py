@@ -12,6 +12,7 @@ from __future__ import annotations
 import codecs
 import pickletools
 import re
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Protocol
@@ -205,7 +206,8 @@ class Machine:
     def quoted(self, argument: bytes) -> None:
         """A string in quotes, with escapes."""
         try:
-            unquoted: bytes = codecs.escape_decode(argument[1:-1])[0]
+            with warnings.catch_warnings(action="ignore"):  # about escapes that are none, which stay as they are
+                unquoted: bytes = codecs.escape_decode(argument[1:-1])[0]
         except ValueError:
             unquoted = argument
         self.old_string(unquoted)
