@@ -500,17 +500,32 @@ def in_batches(function: Callable[..., torch.Tensor], *tensors: torch.Tensor, si
     while start < n:
         try:
             parts.append(function(*(tensor[start : start + size] for tensor in tensors)))
-        except torch.OutOfMemoryError:
-            tried = min(size, n - start)
-            if tried == 1:
-                raise
-            size = (tried + 1) // 2
-            torch.cuda.empty_cache()
+        except torch.OutOfMemoryError as full:
+            size = halved(min(size, n - start), full)
         else:
             start += size
     if size < wanted:
-        remark(f"The device ran out of memory; the model was run on batches of {size} rows instead.")
+        remark_batches(size)
     return torch.cat(parts)
+
+
+def halved(rows: int, full: Exception) -> int:
+    """How many rows to try next, half as many, where the device ran out of memory with these.
+
+    Raises:
+        OutOfMemoryError: `full`, when a single row is too much for the device.
+    """
+    import torch
+
+    if rows == 1:
+        raise full
+    torch.cuda.empty_cache()
+    return (rows + 1) // 2
+
+
+def remark_batches(rows: int) -> None:
+    """Say in the result that the model was run on smaller batches than it was meant to."""
+    remark(f"The device ran out of memory; the model was run on batches of {rows} rows instead.")
 
 
 class CheckInfo(Frozen):

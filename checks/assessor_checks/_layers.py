@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from assessor.contract import NotApplicable, remark
+from assessor.contract import NotApplicable, halved, remark_batches
 
 BATCH = 4096  # rows a forward pass at most; bounds memory, changes no number
 _ENTRIES = 2**26  # entries of features and logits that a forward pass may give at once
@@ -143,13 +143,14 @@ class Activations:
         yield from self._kept
         rows = sum(len(phi) for phi, _ in self._kept)
         same = torch.ones((), dtype=torch.bool, device=self.weight.device)
-        contiguous = True
+        contiguous, smaller = True, False
         while rows < self.n:
             try:
                 with torch.no_grad():
                     (phi, z), out = _recorded(self._module, self.layer, self._inputs[rows : rows + self._batch])
-            except torch.OutOfMemoryError:
-                self._batch = _halved(min(self._batch, self.n - rows))
+            except torch.OutOfMemoryError as full:
+                self._batch = halved(min(self._batch, self.n - rows), full)
+                smaller = True
                 continue
             rows += len(phi)
             same &= (out.reshape(z.shape) == z).all() | ~torch.isfinite(z).all()
@@ -160,22 +161,11 @@ class Activations:
             else:
                 contiguous = False
             yield phi, z
+        if smaller:
+            remark_batches(self._batch)
         if not self._checked and not same:
             raise NotApplicable(_not_the_output(self.name))
         self._checked = True
-
-
-def _halved(rows: int) -> int:
-    """Half as many rows, said in the result, for a device that ran out of memory.
-
-    Raises:
-        OutOfMemoryError: A single row is too much for it.
-    """
-    if rows == 1:
-        raise torch.OutOfMemoryError("a single row is too much for the device")
-    torch.cuda.empty_cache()
-    remark(f"The device ran out of memory; the model was run on batches of {(rows + 1) // 2} rows instead.")
-    return (rows + 1) // 2
 
 
 def last_linear(module: torch.nn.Module, inputs: torch.Tensor, *, batch: int | None = None) -> LastLayer:

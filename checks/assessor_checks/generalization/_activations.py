@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from assessor.contract import NotApplicable, remark
+from assessor.contract import NotApplicable, halved, remark_batches
 from assessor_checks.generalization._signal_designs import Design
 
 BATCH = 1024  # rows a forward pass
@@ -93,18 +93,15 @@ def _in_chunks(
         try:
             with _listening(module, keep):
                 out = module(chunk)
-        except torch.OutOfMemoryError:
-            if len(chunk) == 1:
-                raise
-            size = (len(chunk) + 1) // 2
-            torch.cuda.empty_cache()
+        except torch.OutOfMemoryError as full:
+            size = halved(len(chunk), full)
             continue
         if _OUTPUT in wanted:
             found[_OUTPUT] = _flat(out)
         start += size
         yield found
     if size < BATCH:
-        remark(f"The device ran out of memory; the model was run on batches of {size} rows instead.")
+        remark_batches(size)
 
 
 class _Heard(NamedTuple):

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from assessor.contract import NotApplicable, Subject, Task, remark
+from assessor.contract import NotApplicable, Subject, Task, halved, remark_batches
 from assessor_checks._inputs import chosen_rows
 from assessor_checks._losses import per_sample_loss
 
@@ -152,18 +152,15 @@ class Landscape:
         Raises:
             OutOfMemoryError: A single row is too much for the device.
         """
-        halved = False
+        smaller = 0
         while True:
             try:
                 found = compute()
-            except torch.OutOfMemoryError:
-                if (rows := min(self.n, self.chunk_rows)) == 1:
-                    raise
-                self._most, halved = (rows + 1) // 2, True
-                torch.cuda.empty_cache()
+            except torch.OutOfMemoryError as full:
+                self._most = smaller = halved(min(self.n, self.chunk_rows), full)
             else:
-                if halved:
-                    remark(f"The device ran out of memory; the model was run on batches of {self._most} rows instead.")
+                if smaller:
+                    remark_batches(smaller)
                 return found
 
     @cached_property
