@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -246,6 +246,25 @@ class Split:
         """Number of rows."""
         return len(self.labels)
 
+    @property
+    def sensitive(self) -> tuple[str, ...]:
+        """Names of the sensitive attributes; none where none were named."""
+        return () if self.attributes is None else tuple(map(str, self.attributes.columns))
+
+
+class Part(NamedTuple):
+    """Some rows of a split with what the model says of them.
+
+    Attributes:
+        labels: (n,) as `Split.labels` has them.
+        predictions: (n,) as `Subject.predictions` gives them.
+        attributes: (n, k) sensitive attributes; None when none were named.
+    """
+
+    labels: np.ndarray
+    predictions: np.ndarray
+    attributes: pd.DataFrame | None
+
 
 Scores = Callable[["np.ndarray"], "np.ndarray"]
 """Features (n, ...) to (n, C) float64 class probabilities, or (n,) float64 predicted values for regression."""
@@ -325,6 +344,13 @@ class Subject(Protocol):
         """(n,) int64 predicted class index, or float64 predicted value."""
         ...
 
+    def parts(self, split: str) -> Iterator[Part]:
+        """The rows of a split with their predictions, in order, in parts that fit into memory.
+
+        For checks that add up over rows: a split that is too long to be held is read part by part, at every call anew.
+        """
+        ...
+
     def query(self, features: np.ndarray) -> np.ndarray:
         """Predictions, as `predictions` gives them, for new inputs (n, ...).
 
@@ -402,6 +428,12 @@ class Subject(Protocol):
             NotApplicable: Nobody said how one is built.
         """
         ...
+
+
+def whole_split(subject: Subject, name: str) -> Iterator[Part]:
+    """A split that is held, as one part: what `Subject.parts` gives for it."""
+    split = subject.splits[name]
+    yield Part(split.labels, subject.predictions(name), split.attributes)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 1. Parity test and critical value on counts against the same by shuffling rows, 100 000 rows, 8 groups.
 2. 1000 bootstrap resamples of all group metrics from the counts (wanted: under 50 ms), and 50 by drawing rows.
 3. Distance correlation of 100 000 rows with p-value, and of 4000 rows against all pairs.
-4. 10 million rows from a parquet file, counted in parts (needs pyarrow): time, and memory beside that of 1 million.
+4. The check on 10 million rows of a parquet file through the command line, start, digest and checking of the table
+   included (needs pyarrow): time, and memory beside that of 1 million.
 
 All in one process but the last, each in a process of its own, one thread of numpy.
 Run: python benchmarks/bench_fairness.py
@@ -12,7 +13,7 @@ Run: python benchmarks/bench_fairness.py
 from __future__ import annotations
 
 import importlib.util
-import resource
+import json
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from assessor.criteria import load_catalog
 from assessor_checks import _gaps, _groups, _rates
 from assessor_checks.fairness import _dependence
 from assessor_checks.fairness import _distance_covariance as dcov
@@ -31,6 +33,12 @@ from assessor_checks.fairness import _distance_covariance as dcov
 ROWS, GROUPS, PERMUTATIONS, REPEATS = 100_000, 8, 2_000, 3
 CONFIDENCE, RESAMPLES, BY_ROWS = 0.95, 1_000, 50
 PAIRS, PART, MILLION = 4_000, 250_000, 1_000_000
+CLI = """
+import atexit, resource, sys
+atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr))
+from assessor.cli import main
+main()
+"""
 
 
 def timed(function: Callable[[], object]) -> tuple[float, object]:
@@ -180,34 +188,34 @@ def write(path: Path, rows: int) -> None:
         writer.close()
 
 
-def stream(path: Path) -> None:
-    """Count a file part by part and print time, memory and the metrics."""
-    import pyarrow.parquet as pq
-
-    begin, counted = time.perf_counter(), None
-    file = pq.ParquetFile(path, read_dictionary=["sex", "age"])
-    for batch in file.iter_batches(batch_size=PART):
-        part = batch.to_pandas()
-        counted = _rates.tally(
-            part[["sex", "age"]], part["label"].to_numpy(), part["prediction"].to_numpy(), positive=1, before=counted
-        )
-    assert counted is not None
-    groups, outcomes = _rates.tallied_groups(counted)
-    rates = _rates.rates_of(groups, outcomes, minimum=20)
-    gap = _gaps.difference_gap(groups.members, [rates["selection_rate"]], CONFIDENCE, np.random.default_rng(0))[0]
-    seconds, memory = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def stream(path: Path, rows: int) -> None:
+    """Run the check on a file through the command line; print time, memory and what it found."""
+    (path.parent / "assessor.yaml").write_text(
+        f"""
+format: 1
+catalog: {{id: ai-assessment-catalog, version: {load_catalog().head.version}, packs: []}}
+system: {{name: streamed, version: "1", purpose: benchmark, context: none}}
+target:
+  task: binary
+  model: {{predictions: {path.name}}}
+  data: {{test: {{label: label, prediction: prediction, sensitive: [sex, age]}}}}
+"""
+    )
+    command = [sys.executable, "-c", CLI, "check", "run", "fairness.group_metrics", "--fresh", "--json"]
+    begin = time.perf_counter()
+    said = subprocess.run([*command, "--project", str(path.parent)], check=True, capture_output=True, text=True)
+    seconds = time.perf_counter() - begin
+    run = json.loads(said.stdout)[0]
+    gap = next(metric for metric in run["metrics"] if metric["name"] == "demographic_parity_difference")
     print(
-        f"{int(outcomes.sum()):>10} rows: {seconds:.1f} s, {memory:.0f} MiB at most; selection rate differs by "
-        f"{gap.value:.4f} [{gap.low:.4f}, {gap.high:.4f}]",
+        f"{rows:>10} rows: {seconds:.1f} s, {int(said.stderr.rsplit(maxsplit=1)[-1]) / 1024:.0f} MiB at most; "
+        f"selection rate differs by {gap['value']:.4f} [{gap['low']:.4f}, {gap['high']:.4f}]",
         flush=True,
     )
 
 
 def main() -> None:
-    """Run all, or with `stream FILE` the last in this process."""
-    if sys.argv[1:2] == ["stream"]:
-        stream(Path(sys.argv[2]))
-        return
+    """Run all."""
     print(f"numpy {np.__version__}, {ROWS:,} rows, {GROUPS} groups, median of {REPEATS}")
     parity()
     bootstrap()
@@ -219,7 +227,7 @@ def main() -> None:
         for rows in (MILLION, 10 * MILLION):
             path = Path(folder) / f"{rows}.parquet"
             write(path, rows)
-            subprocess.run([sys.executable, __file__, "stream", str(path)], check=True)
+            stream(path, rows)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 import torch
 
-from assessor.contract import Need, NotApplicable, Subject, Task
+from assessor.contract import Need, NotApplicable, Result, Subject, Task
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
+from assessor.registry import load_checks
 from assessor.subjects import load_subject
 from assessor.subjects.data import class_order, label_texts
+from assessor.subjects.digests import RowsDigest
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
 
@@ -814,6 +816,7 @@ def test_digests_are_equal_across_processes_and_folders(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from assessor.model import TargetSpec
+from assessor.registry import load_checks
 from assessor.subjects import load_subject
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     given = {"task": "binary", "model": {"load": "system:model"}, "data": {"test": {"load": "system:test"}}}
@@ -965,3 +968,128 @@ def test_the_digest_covers_the_outputs(load: Loader) -> None:
         return str(load(table=table, **columns(prediction="p", score="s"))[0].splits["test"].sha256)
 
     assert len({digest(table) for table in (TABLE, TABLE.replace("0.4", "0.41"), TABLE.replace("1,0,", "1,1,"))}) == 3
+
+
+# --- tables in parts -------------------------------------------------------------------------------------------------
+
+
+def stored(load: Loader, monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame, part: int, **test: Any) -> Any:
+    """A subject of a parquet file that comes in parts of so many rows."""
+    monkeypatch.setattr("assessor.subjects.tables.PART", part)
+    load.folder.mkdir(exist_ok=True)
+    frame.to_parquet(load.folder / "t.parquet", row_group_size=5)
+    given = {"model": {"predictions": "t.parquet"}, "data": {"test": {"label": "y", **test}}}
+    return load(**given)[0]
+
+
+def outputs(rows: int = 23) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    score = rng.random(rows)
+    return pd.DataFrame(
+        {
+            "y": np.where(rng.random(rows) < score, "yes", "no"),
+            "p": np.where(score > 0.5, "yes", "no"),
+            "s": score,
+            "sex": [["f", "m", None, "ü"][place % 4] for place in range(rows)],
+            "age": pd.array([[18, 30, None][place % 3 if place > 9 else 0] for place in range(rows)], dtype="Int64"),
+        }
+    )
+
+
+NAMED: dict[str, Any] = {"prediction": "p", "score": "s", "sensitive": ["sex", "age"]}
+
+
+def test_parts_make_no_difference(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = outputs()
+    whole = load(table=frame.to_csv(index=False), **columns(**NAMED))[0]
+    for size in (1, 4, 100):
+        subject = stored(load, monkeypatch, frame, size, **NAMED)
+        split = subject.splits["test"]
+        assert split.sha256 == whole.splits["test"].sha256
+        assert (split.n, split.sensitive, subject.classes, subject.offers) == (
+            23,
+            ("sex", "age"),
+            ("no", "yes"),
+            whole.offers,
+        )
+        parts = list(subject.parts("test"))
+        assert [len(part.labels) for part in parts] == [size] * (23 // size) + ([23 % size] if 23 % size else [])
+        assert (np.concatenate([part.labels for part in parts]) == split.labels).all()
+        assert (np.concatenate([part.predictions for part in parts]) == subject.predictions("test")).all()
+        assert (split.labels == whole.splits["test"].labels).all()
+        assert (subject.scores("test") == whole.scores("test")).all()
+        texts = [text for part in parts for text in part.attributes["sex"].astype(object)]
+        assert [text for text in texts if isinstance(text, str)] == list(frame["sex"].dropna())
+        assert split.attributes["sex"].isna().sum() == 6
+
+
+def test_a_check_by_parts_never_holds_all_rows(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("all rows were read at once")
+
+    whole = group_metrics(stored(load, monkeypatch, outputs(400), 1000, **NAMED))
+    monkeypatch.setattr(pd, "read_parquet", refused)
+    subject = stored(load, monkeypatch, outputs(400), 7, **NAMED)
+    assert group_metrics(subject) == whole
+    with pytest.raises(AssertionError, match="all rows were read at once"):
+        _ = subject.splits["test"].labels
+
+
+def group_metrics(subject: Subject) -> Result:
+    check = load_checks()["fairness.group_metrics"]
+    return check.measure(subject, check.params(), 0)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("y", None, "label: 1 are missing (first: row 20)"),
+        ("p", None, "p: 1 are missing (first: row 20)"),
+        ("p", "perhaps", "prediction: 1 labels are none of the classes ['no', 'yes'] (first: row 20, 'perhaps')"),
+        ("s", 1.5, ", rows 20 to 22 score: 1 rows are no probabilities (first: row 20)"),
+    ],
+)
+def test_a_fault_is_told_with_its_row_in_the_file(
+    load: Loader, monkeypatch: pytest.MonkeyPatch, column: str, value: object, told: str
+) -> None:
+    frame = outputs()
+    frame.loc[20, column] = value
+    monkeypatch.setattr("assessor.subjects.tables.PART", 10)
+    load.folder.mkdir()
+    frame.to_parquet(load.folder / "t.parquet")
+    given = {"model": {"predictions": "t.parquet"}, "data": {"test": {"label": "y", **NAMED}}}
+    assert told in load.refusal(classes=["no", "yes"], **given)
+
+
+def test_a_table_that_is_cut_off(load: Loader) -> None:
+    load.folder.mkdir()
+    path = load.folder / "t.parquet"
+    outputs(5000).to_parquet(path, row_group_size=1000)
+    content = bytearray(path.read_bytes())
+    content[200:2000] = bytes(1800)
+    path.write_bytes(content)
+    told = load.refusal(model={"predictions": "t.parquet"}, data={"test": {"label": "y", **NAMED}})
+    assert told.startswith("target.data.test: cannot read ")
+
+
+def test_the_digest_of_rows_tells_values_from_their_neighbours() -> None:
+    def digest(*columns: list[object], features: object = None) -> str:
+        found = RowsDigest()
+        frame = pd.DataFrame({str(place): column for place, column in enumerate(columns)})
+        found.add(None if features is None else np.array(features), np.zeros(len(columns[0])), frame)
+        return found.hexdigest()
+
+    variants = [
+        digest(["a", "bc"]),
+        digest(["ab", "c"]),
+        digest(["a", "bc"], ["a", "bc"]),
+        digest(["a", None]),
+        digest(["a", "None"]),
+        digest(["a", ""]),
+        digest(["a", "bc"], features=[[1], [2]]),
+        digest(["a", "bc"], features=[["1"], ["2"]]),
+        digest(["a", "bc"], features=[1, 2]),
+        digest(["a", "bc", "bc"]),
+    ]
+    assert len(set(variants)) == len(variants)
+    assert digest([1, 2]) == digest([1.0, 2.0]) == digest(["1", "2"])

@@ -60,16 +60,12 @@ def load_subject(spec: TargetSpec, folder: Path, *, device: str | None = None) -
     """
     again = None if spec.model.load is None else lambda: load_subject(spec, folder, device=device)[0]
     origin = _origin(spec, folder, reload=again)
-    raws = {
-        name: load_split(data, name, folder, fallback_file=spec.model.predictions if name == "test" else None)
-        for name, data in _specs(spec).items()
-        if data is not None
-    }
     if spec.model.predictions is not None:
         _refuse_modules(spec)
         from assessor.subjects.predictions import predictions_subject
 
-        return predictions_subject(spec, raws, origin=origin), "predictions", None
+        return predictions_subject(spec, folder, origin=origin), "predictions", None
+    raws = {name: load_split(data, name, folder) for name, data in _specs(spec).items() if data is not None}
     assert spec.model.load is not None
     model = call_user(spec.model.load, folder, field="target.model.load")
     return _wrap(model, spec, raws, folder, origin, device=device or spec.device)

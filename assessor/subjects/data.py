@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ import pandas as pd
 from assessor.contract import Need, Origin, Split
 from assessor.errors import UsageError, nearest
 from assessor.model import DataSpec
+from assessor.subjects.digests import RowsDigest
 from assessor.subjects.loading import call_user
+from assessor.subjects.tables import read_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,6 @@ class RawSplit:
         labels: (n,) as the user has them; None where no labels are known (only for "ood" and "production").
         feature_names: Column names, if the features came as a table.
         attributes: (n, k) sensitive attributes or None.
-        table: All columns, if the split came as a table.
     """
 
     name: str
@@ -38,7 +38,6 @@ class RawSplit:
     labels: np.ndarray | None
     feature_names: tuple[str, ...] = ()
     attributes: pd.DataFrame | None = None
-    table: pd.DataFrame | None = None
 
     def encode(self, classes: tuple[str, ...] | None) -> Split:
         """Labels as indices into `classes`, or as float64 for None (regression, and any design); NaN where unknown.
@@ -46,11 +45,12 @@ class RawSplit:
         Raises:
             UsageError: A label is missing, no class, or no finite number.
         """
-        labels = self._encoded(classes)
+        labels, digest = self._encoded(classes), RowsDigest()
+        digest.add(self.features, labels, self.attributes)
         return Split(
             name=self.name,
             labels=labels,
-            sha256=digest(self.features, labels, self.attributes),
+            sha256=digest.hexdigest(),
             features=self.features,
             feature_names=self.feature_names,
             attributes=self.attributes,
@@ -62,20 +62,9 @@ class RawSplit:
             return np.full(len(self.features), np.nan)
         refuse_missing(self.labels, f"{self.where} label")
         if classes is None:
-            return self._numbers(self.labels)
+            wanted = "numbers, the values of the parameter" if self.name == "design" else "numbers for a regression"
+            return numbers(self.labels, f"{self.where} label", wanted=wanted)
         return encode_labels(self.labels, classes, f"{self.where} label")
-
-    def _numbers(self, found: np.ndarray) -> np.ndarray:
-        try:
-            labels: np.ndarray = found.astype(np.float64)
-        except (TypeError, ValueError) as fault:
-            if self.name == "design":
-                raise UsageError(f"{self.where} label: wanted numbers, the values of the parameter: {fault}") from fault
-            raise UsageError(f"{self.where} label: wanted numbers for a regression: {fault}") from fault
-        if not np.isfinite(labels).all():
-            row = int(np.flatnonzero(~np.isfinite(labels))[0])
-            raise UsageError(f"{self.where} label: row {row} is {labels[row]}, wanted a finite number")
-        return labels
 
 
 def splits_of(raws: Mapping[str, RawSplit], classes: tuple[str, ...] | None) -> dict[str, Split]:
@@ -91,7 +80,7 @@ def offered_by(splits: Mapping[str, Split], origin: Origin) -> set[Need]:
         Need.DESIGN: "design" in splits,
         Need.OOD: "ood" in splits,
         Need.PRODUCTION: "production" in splits,
-        Need.SENSITIVE: "test" in splits and splits["test"].attributes is not None,
+        Need.SENSITIVE: "test" in splits and bool(splits["test"].sensitive),
         Need.FILES: bool(origin.files),
         Need.DEPENDENCIES: bool(origin.dependencies),
         Need.RELOAD: origin.reload is not None,
@@ -103,14 +92,13 @@ UNLABELLED = ("ood", "production")
 """Splits that need no labels."""
 
 
-def load_split(spec: DataSpec, name: str, folder: Path, *, fallback_file: str | None = None) -> RawSplit:
+def load_split(spec: DataSpec, name: str, folder: Path) -> RawSplit:
     """Load one split.
 
     Args:
         spec: `target.data.<name>` of assessor.yaml.
         name: Of the split, as in the configuration.
         folder: The assessment folder.
-        fallback_file: The table of predictions, when the model is one and the split names no file.
 
     Returns:
         The split, checked for shape, length and emptiness.
@@ -121,30 +109,9 @@ def load_split(spec: DataSpec, name: str, folder: Path, *, fallback_file: str | 
     field = f"target.data.{name}"
     if spec.load is not None:
         return _from_object(call_user(spec.load, folder, field=f"{field}.load"), spec, name, f"{field} ({spec.load})")
-    file = spec.file or fallback_file
-    if file is None:
+    if spec.file is None:
         raise UsageError(f"{field}: wanted load (module:callable) or file (csv or parquet)")
-    return _from_table(read_table(folder / file, field), spec, name, f"{field} ({file})")
-
-
-def read_table(path: Path, field: str) -> pd.DataFrame:
-    """A csv or parquet file.
-
-    Raises:
-        UsageError: No such file, another format, or not readable.
-    """
-    if not path.is_file():
-        raise UsageError(f"{field}: no file {path}")
-    try:
-        if path.suffix.lower() == ".csv":
-            return pd.read_csv(path)
-        if path.suffix.lower() in {".parquet", ".pq"}:
-            return pd.read_parquet(path)
-    except (ValueError, OSError, pd.errors.ParserError, UnicodeDecodeError) as fault:
-        raise UsageError(f"{field}: cannot read {path}: {fault}") from fault
-    except ImportError as fault:
-        raise UsageError(f"{field}: reading parquet needs pyarrow: pip install pyarrow") from fault
-    raise UsageError(f"{field}: found {path.name}, wanted a .csv or .parquet file")
+    return _from_table(read_table(folder / spec.file, field), spec, name, f"{field} ({spec.file})")
 
 
 def _from_object(value: Any, spec: DataSpec, name: str, where: str) -> RawSplit:
@@ -172,23 +139,12 @@ def _from_dataset(dataset: Any, spec: DataSpec, name: str, where: str) -> RawSpl
 
 
 def _from_table(table: pd.DataFrame, spec: DataSpec, name: str, where: str) -> RawSplit:
-    if len(table) == 0:
-        raise UsageError(f"{where}: the table has no rows")
-    if spec.label is None and name not in UNLABELLED:
-        raise UsageError(f"{where}: wanted label: the column of true labels, one of {list(map(str, table.columns))}")
-    scores = (spec.score,) if isinstance(spec.score, str) else (spec.score or ())
-    named = [*([spec.label] if spec.label else []), *spec.sensitive, *(spec.features or ()), *scores]
-    for column in [*named, *([spec.prediction] if spec.prediction else [])]:
-        if column not in table.columns:
-            raise UsageError(
-                f"{where}: no column '{column}'{nearest(column, map(str, table.columns))}; "
-                f"columns: {', '.join(map(str, table.columns))}"
-            )
-    special = {spec.label, spec.prediction, *scores, *(() if spec.features else spec.sensitive)}
+    check_columns(tuple(map(str, table.columns)), len(table), spec, name, where)
+    special = {spec.label, spec.prediction, *score_columns(spec), *(() if spec.features else spec.sensitive)}
     columns = list(spec.features) if spec.features else [c for c in table.columns if c not in special]
     features = table[columns]
-    numbers = bool(columns) and all(map(_is_number, features.dtypes))
-    numeric = features.to_numpy(np.float64, na_value=np.nan) if numbers else None
+    are_numbers = bool(columns) and all(map(_is_number, features.dtypes))
+    numeric = features.to_numpy(np.float64, na_value=np.nan) if are_numbers else None
     return RawSplit(
         name=name,
         where=where,
@@ -196,8 +152,28 @@ def _from_table(table: pd.DataFrame, spec: DataSpec, name: str, where: str) -> R
         labels=None if spec.label is None else table[spec.label].to_numpy(),
         feature_names=tuple(map(str, columns)),
         attributes=table[list(spec.sensitive)].reset_index(drop=True) if spec.sensitive else None,
-        table=table,
     )
+
+
+def score_columns(spec: DataSpec) -> tuple[str, ...]:
+    """Names of the columns of scores; none where there are no scores."""
+    return (spec.score,) if isinstance(spec.score, str) else (spec.score or ())
+
+
+def check_columns(columns: tuple[str, ...], rows: int, spec: DataSpec, name: str, where: str) -> None:
+    """Refuse a table without rows, without a label, or without a column that is named.
+
+    Raises:
+        UsageError: It is one; the message says what there is.
+    """
+    if rows == 0:
+        raise UsageError(f"{where}: the table has no rows")
+    if spec.label is None and name not in UNLABELLED:
+        raise UsageError(f"{where}: wanted label: the column of true labels, one of {list(columns)}")
+    named = [*([spec.label] if spec.label else []), *spec.sensitive, *(spec.features or ()), *score_columns(spec)]
+    for column in [*named, *([spec.prediction] if spec.prediction else [])]:
+        if column not in columns:
+            raise UsageError(f"{where}: no column '{column}'{nearest(column, columns)}; columns: {', '.join(columns)}")
 
 
 def _from_arrays(x: Any, y: Any, attributes: Any, spec: DataSpec, name: str, where: str) -> RawSplit:
@@ -274,33 +250,76 @@ def check_finite(raw: RawSplit) -> None:
         )
 
 
-def refuse_missing(values: np.ndarray, where: str) -> None:
-    """Refuse empty cells: a missing label is no class of its own.
+def refuse_missing(values: np.ndarray | pd.Series, where: str, *, first: int = 0) -> None:
+    """Refuse empty cells, since a missing label is no class of its own; `first` is the number of the first row.
 
     Raises:
         UsageError: Some are there; names the first row.
     """
     missing = np.asarray(pd.isna(values))
     if missing.any():
-        raise UsageError(f"{where}: {int(missing.sum())} are missing (first: row {int(np.flatnonzero(missing)[0])})")
+        row = first + int(np.flatnonzero(missing)[0])
+        raise UsageError(f"{where}: {int(missing.sum())} are missing (first: row {row})")
 
 
-def encode_labels(labels: np.ndarray, classes: tuple[str, ...], where: str) -> np.ndarray:
+def numbers(values: np.ndarray, where: str, *, wanted: str, first: int = 0) -> np.ndarray:
+    """(n,) float64, all finite.
+
+    Args:
+        values: (n,) as the user has them.
+        where: How messages call them.
+        wanted: What they should be, in words.
+        first: Number of their first row.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        UsageError: One is no finite number; names the first row.
+    """
+    try:
+        found: np.ndarray = values.astype(np.float64)
+    except (TypeError, ValueError) as fault:
+        raise UsageError(f"{where}: wanted {wanted}: {fault}") from fault
+    if not np.isfinite(found).all():
+        row = int(np.flatnonzero(~np.isfinite(found))[0])
+        raise UsageError(f"{where}: row {first + row} is {found[row]}, wanted a finite number")
+    return found
+
+
+def encode_labels(
+    labels: np.ndarray | pd.Series, classes: tuple[str, ...], where: str, *, first: int = 0
+) -> np.ndarray:
     """(n,) int64 indices into `classes`; whole numbers written as floats count as integers.
+
+    Args:
+        labels: (n,) as the user has them, none missing.
+        classes: Names in index order.
+        where: How messages call them.
+        first: Number of their first row.
+
+    Returns:
+        The indices.
 
     Raises:
         UsageError: A label is none of the classes; names the first row.
     """
     index = {name: position for position, name in enumerate(classes)}
-    texts = label_texts(labels)
-    codes = np.array([index.get(text, -1) for text in texts], dtype=np.int64)
+    places, distinct = pd.factorize(labels)
+    texts = label_texts(np.asarray(distinct))
+    codes: np.ndarray = np.array([index.get(text, -1) for text in texts], dtype=np.int64)[places]
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
         raise UsageError(
             f"{where}: {int((codes < 0).sum())} labels are none of the classes {list(classes)} "
-            f"(first: row {row}, '{texts[row]}')"
+            f"(first: row {first + row}, '{texts[places[row]]}')"
         )
     return codes
+
+
+def distinct_texts(labels: pd.Series) -> set[str]:
+    """The labels that occur, as texts."""
+    return set(label_texts(np.asarray(pd.unique(labels))))
 
 
 def label_texts(labels: np.ndarray) -> list[str]:
@@ -320,17 +339,3 @@ def class_order(texts: set[str]) -> tuple[str, ...]:
     if all(re.fullmatch(r"-?[0-9]+", text) for text in texts):
         return tuple(sorted(texts, key=lambda text: (int(text), text)))
     return tuple(sorted(texts))
-
-
-def digest(features: np.ndarray | None, labels: np.ndarray, attributes: pd.DataFrame | None) -> str:
-    """SHA-256 over dtype, shape and bytes of features and labels, and over the attributes' texts."""
-    sha = hashlib.sha256()
-    for array in (features, labels):
-        if array is None:
-            continue
-        sha.update(f"{array.dtype.str}{array.shape}".encode())
-        sha.update(np.ascontiguousarray(array).data if array.dtype != object else repr(array.tolist()).encode())
-    if attributes is not None:
-        for column in attributes.columns:
-            sha.update(repr((str(column), attributes[column].astype(str).tolist())).encode())
-    return sha.hexdigest()

@@ -41,6 +41,10 @@ class FilesSubject:
         """Never there."""
         raise NotApplicable(NOT_LOADED)
 
+    def parts(self, split: str) -> NoReturn:
+        """Never there."""
+        raise NotApplicable(NOT_LOADED)
+
     def query(self, features: object) -> NoReturn:
         """Never there."""
         raise NotApplicable(NOT_LOADED)

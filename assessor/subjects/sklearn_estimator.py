@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Scores, Split, Task
+from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Part, Scores, Split, Task, whole_split
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
 from assessor.subjects.data import (
@@ -81,6 +81,10 @@ class SklearnSubject:
     def predictions(self, split: str) -> np.ndarray:
         """(n,) predicted class index or value."""
         return self._once("predictions", split)
+
+    def parts(self, split: str) -> Iterator[Part]:
+        """All rows of the split at once."""
+        return whole_split(self, split)
 
     def query(self, features: np.ndarray) -> np.ndarray:
         """Predictions for new inputs."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Scores, Split, Task, in_batches
+from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Part, Scores, Split, Task, in_batches, whole_split
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
 from assessor.subjects.data import RawSplit, check_finite, offered_by, refuse_other_columns, splits_of
@@ -151,6 +151,10 @@ class TorchSubject:
     def predictions(self, split: str) -> np.ndarray:
         """(n,) predicted class index or value."""
         return self._decide(self.scores(split))
+
+    def parts(self, split: str) -> Iterator[Part]:
+        """All rows of the split at once."""
+        return whole_split(self, split)
 
     def query(self, features: np.ndarray) -> np.ndarray:
         """Predictions for new inputs; -1, which is no class, where the outputs are not finite."""

@@ -92,23 +92,43 @@ def comparable(attributes: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[
         NotApplicable: A name is not there, or no column is left.
     """
     attributes = attributes.rename(columns=str)
-    names = list(attributes.columns) if wanted is None else list(dict.fromkeys(wanted))
-    for name in names:
-        if name not in attributes.columns:
-            raise NotApplicable(f"attributes: no sensitive column '{name}'; found {list(attributes.columns)}")
+    names = chosen(list(attributes.columns), wanted)
     too_many = [name for name in names if uncut(attributes[name])]
-    unfit = [
-        f"'{name}' is not judged: it has {attributes[name].nunique()} distinct values; cut it into groups first."
-        for name in too_many
-    ]
+    unfit = [not_judged(name, str(attributes[name].nunique())) for name in too_many]
     kept = [name for name in names if name not in too_many]
+    refuse_none(kept, unfit)
+    return attributes[kept], unfit
+
+
+def chosen(names: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
+    """The wanted attributes, or all.
+
+    Raises:
+        NotApplicable: A wanted one is not there.
+    """
+    for name in wanted or ():
+        if name not in names:
+            raise NotApplicable(f"attributes: no sensitive column '{name}'; found {list(names)}")
+    return list(names) if wanted is None else list(dict.fromkeys(wanted))
+
+
+def not_judged(name: str, values: str) -> str:
+    """Why an attribute with so many values is not judged."""
+    return f"'{name}' is not judged: it has {values} distinct values; cut it into groups first."
+
+
+def refuse_none(kept: Sequence[str], unfit: Sequence[str]) -> None:
+    """Refuse to compare where no attribute is left.
+
+    Raises:
+        NotApplicable: None is; says what to use instead.
+    """
     if not kept:
         raise NotApplicable(
             f"{' '.join(unfit)} Use fairness.distance_covariance, which takes quantities as they are"
             if unfit
             else "no sensitive attribute was named"
         )
-    return attributes[kept], unfit
 
 
 def find_groups(attributes: pd.DataFrame, *, intersections: bool = True, depth: int | None = None) -> Groups:

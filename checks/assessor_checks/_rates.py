@@ -7,23 +7,28 @@ part; what it gives is the same as from all rows at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from assessor.contract import NotApplicable, Task
+from assessor.contract import NotApplicable, Part, Task
 from assessor_checks._groups import (
+    MAX_TEXTS,
+    MAX_VALUES,
     Groups,
+    chosen,
     combined,
     families_of,
     group_values,
     is_numeric,
     named_groups,
+    not_judged,
     pairs_of,
     place_of,
+    refuse_none,
 )
 from assessor_checks._intervals import wilson
 
@@ -37,6 +42,7 @@ _TRIALS = {
     "accuracy": (0, 1, 2, 3, 4),
 }
 """Which of the outcomes count for each rate."""
+_COUNTED = 10_000  # distinct values of an attribute that are still counted
 _HELD = 8_000_000  # resampled counts held at once
 _NAMED = 10  # groups that a sentence names before it says how many more there are
 
@@ -65,14 +71,16 @@ class Tally(NamedTuple):
     """Rows counted by combination of attribute values.
 
     Attributes:
-        attributes: (k,) names.
+        attributes: (k,) names of those that have few enough values to be groups.
         numeric: (k,) whether an attribute's values are numbers.
         counts: By the values in words (k,): (5,) rows of each of `OUTCOMES`.
+        unfit: A sentence on each attribute that is a quantity or an identifier, and so not counted by.
     """
 
     attributes: tuple[str, ...]
     numeric: tuple[bool, ...]
     counts: Mapping[tuple[str, ...], np.ndarray]
+    unfit: list[str]
 
 
 def favourable(task: Task, classes: tuple[str, ...], positive: str | None, *, needed: bool) -> int:
@@ -99,37 +107,81 @@ def favourable(task: Task, classes: tuple[str, ...], positive: str | None, *, ne
     return classes.index(positive)
 
 
-def tally(
-    attributes: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray, *, positive: int, before: Tally | None = None
-) -> Tally:
-    """Count the rows of one part of the data, added to those of the parts before.
+def tally(parts: Iterable[Part], wanted: Sequence[str] | None = None, *, positive: int) -> Tally:
+    """Count rows that come in parts, in the memory of one part; the parts make no difference.
 
     Args:
-        attributes: (n, k) sensitive attributes of the part.
-        labels: (n,) class index.
-        predictions: (n,) class index.
+        parts: The rows, with attributes.
+        wanted: Attributes to compare; None for all.
         positive: Class whose prediction is the decision looked at.
-        before: What was counted before; None for the first part.
 
     Returns:
-        Counts of all parts so far; `before` is left as it was.
+        Counts of all parts.
 
     Raises:
-        ValueError: The parts have different attributes.
+        NotApplicable: There are no rows with attributes, a wanted attribute is not there, or none has few enough
+            values to be groups.
     """
-    columns = tuple(map(str, attributes.columns))
-    if before is not None and before.attributes != columns:
-        raise ValueError(f"found the attributes {columns} after {before.attributes}")
-    coded = [group_values(attributes.iloc[:, index]) for index in range(attributes.shape[1])]
-    numeric = tuple(is_numeric(attributes.iloc[:, index]) for index in range(attributes.shape[1]))
-    present, cells = combined([code for code, _ in coded])
-    counts = dict(before.counts) if before else {}
-    for values, found in zip(present, count_outcomes(cells, labels, predictions, positive=positive), strict=True):
-        key = tuple(names[value] for (_, names), value in zip(coded, values, strict=True))
-        counts[key] = found + counts.get(key, 0)
-    if before is not None:
-        numeric = tuple(a and b for a, b in zip(numeric, before.numeric, strict=True))
-    return Tally(columns, numeric, counts)
+    columns: dict[str, _Column] = {}
+    counts: dict[tuple[str, ...], np.ndarray] = {}
+    for part in parts:
+        if part.attributes is None or len(part.labels) == 0:
+            continue
+        frame = part.attributes.rename(columns=str)
+        if not columns:
+            columns = {name: _Column(set(), set()) for name in chosen(list(frame.columns), wanted)}
+        for name, column in columns.items():
+            column.note(frame[name])
+        coded = [
+            (np.zeros(len(frame), dtype=np.int64), ("",)) if column.too_many else group_values(frame[name])
+            for name, column in columns.items()
+        ]
+        present, cells = combined([code for code, _ in coded])
+        outcomes = count_outcomes(cells, part.labels, part.predictions, positive=positive)
+        for values, found in zip(present, outcomes, strict=True):
+            key = tuple(names[value] for (_, names), value in zip(coded, values, strict=True))
+            counts[key] = found + counts.get(key, 0)
+    if not columns:
+        raise NotApplicable("the test split has no rows with sensitive attributes")
+    unfit = [not_judged(name, column.said) for name, column in columns.items() if column.uncut]
+    kept = [name for name, column in columns.items() if not column.uncut]
+    refuse_none(kept, unfit)
+    places = [place for place, column in enumerate(columns.values()) if not column.uncut]
+    fewer: dict[tuple[str, ...], np.ndarray] = {}
+    for key, found in counts.items():
+        short = tuple(key[place] for place in places)
+        fewer[short] = found + fewer.get(short, 0)
+    return Tally(tuple(kept), tuple(columns[name].numeric for name in kept), fewer, unfit)
+
+
+class _Column(NamedTuple):
+    """What is known so far of an attribute: its values, and whether they are numbers, by part."""
+
+    values: set[object]
+    numbers: set[bool]
+
+    def note(self, column: pd.Series) -> None:
+        if not (present := column.dropna()).empty:
+            self.numbers.add(is_numeric(present))
+            if len(self.values) <= _COUNTED:
+                self.values.update(present.unique())
+
+    @property
+    def numeric(self) -> bool:
+        return self.numbers == {True}
+
+    @property
+    def too_many(self) -> bool:
+        """More values than any kind of attribute may have, so that there is no need to count by them."""
+        return len(self.values) > max(MAX_TEXTS, MAX_VALUES)
+
+    @property
+    def uncut(self) -> bool:
+        return len(self.values) > (MAX_VALUES if self.numeric else MAX_TEXTS)
+
+    @property
+    def said(self) -> str:
+        return str(len(self.values)) if len(self.values) <= _COUNTED else f"more than {_COUNTED}"
 
 
 def tallied_groups(

@@ -8,27 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assessor.contract import NotApplicable, Task
+from assessor.contract import NotApplicable, Part, Task
 from assessor_checks import _gaps, _groups, _rates
 
 ROW = st.tuples(st.sampled_from(["a", "b", None]), st.sampled_from([9, 10, 2.5]), st.integers(0, 2), st.integers(0, 2))
 
 
-def columns(rows):
+def part(rows):
     first, second, labels, predictions = zip(*rows, strict=True)
-    return pd.DataFrame({"x": first, "y": second}), np.array(labels), np.array(predictions)
+    return Part(np.array(labels), np.array(predictions), pd.DataFrame({"x": first, "y": second}))
 
 
 @given(st.lists(st.lists(ROW, min_size=1, max_size=12), min_size=1, max_size=4), st.sampled_from([None, 1, 2]))
 @settings(max_examples=60, deadline=None)
 def test_counting_in_parts_gives_what_all_rows_give(parts, depth):
-    counted = None
-    for part in parts:
-        before = counted
-        kept = {} if before is None else {key: value.copy() for key, value in before.counts.items()}
-        counted = _rates.tally(*columns(part), positive=2, before=before)
-        assert before is None or all((before.counts[key] == value).all() for key, value in kept.items())
-    frame, labels, predictions = columns([row for part in parts for row in part])
+    counted = _rates.tally(map(part, parts), positive=2)
+    labels, predictions, frame = part([row for rows in parts for row in rows])
     groups = _groups.find_groups(frame, depth=depth)
     outcomes = _rates.count_outcomes(groups.cells, labels, predictions, positive=2)
     found, counts = _rates.tallied_groups(counted, depth=depth)
@@ -49,10 +44,40 @@ def test_outcomes_by_hand():
     assert _rates.count_outcomes(np.empty(0, int), labels[:0], labels[:0], positive=1).shape == (0, 5)
 
 
-def test_other_attributes_are_refused():
-    first = _rates.tally(pd.DataFrame({"x": ["a"]}), np.array([1]), np.array([1]), positive=1)
-    with pytest.raises(ValueError, match=r"found the attributes \('y',\) after \('x',\)"):
-        _rates.tally(pd.DataFrame({"y": ["a"]}), np.array([1]), np.array([1]), positive=1, before=first)
+@given(st.lists(st.lists(ROW, min_size=1, max_size=9), min_size=1, max_size=4), st.integers(1, 3), st.integers(0, 30))
+@settings(max_examples=60, deadline=None)
+def test_attributes_with_many_values_are_left_out_whatever_the_parts(parts, texts, cap):
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (_groups, _rates):
+            patch.setattr(module, "MAX_TEXTS", texts)
+            patch.setattr(module, "MAX_VALUES", 1)
+        patch.setattr(_rates, "_COUNTED", cap)
+        one = part([row for rows in parts for row in rows])
+        try:
+            frame, unfit = _groups.comparable(one.attributes, None)
+        except NotApplicable:
+            with pytest.raises(NotApplicable, match=r"Use fairness\.distance_covariance"):
+                _rates.tally(map(part, parts), positive=1)
+            return
+        counted = _rates.tally(map(part, parts), positive=1)
+    assert counted.attributes == tuple(frame.columns)
+    assert len(counted.unfit) == len(unfit)
+    for said, wanted in zip(counted.unfit, unfit, strict=True):
+        assert said == wanted or f"it has more than {cap} distinct values" in said
+    groups = _groups.find_groups(frame)
+    found, outcomes = _rates.tallied_groups(counted)
+    assert found.names == groups.names
+    assert (outcomes == _rates.count_outcomes(groups.cells, one.labels, one.predictions, positive=1)).all()
+
+
+def test_rows_without_attributes_cannot_be_compared():
+    bare = Part(np.array([1]), np.array([1]), None)
+    empty = Part(np.array([], int), np.array([], int), pd.DataFrame({"x": []}))
+    for parts in ([], [bare], [empty]):
+        with pytest.raises(NotApplicable, match="no rows with sensitive attributes"):
+            _rates.tally(parts, positive=1)
+    with pytest.raises(NotApplicable, match="no sensitive column 'z'; found"):
+        _rates.tally([part([("a", 9, 1, 1)])], ["z"], positive=1)
 
 
 def test_all_intersections_of_up_to_three():

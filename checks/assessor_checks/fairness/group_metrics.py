@@ -117,18 +117,14 @@ def measure(subject: Subject, params: GroupMetricsParams, seed: int) -> Result:
     """
     import numpy as np
 
-    from assessor_checks import _gaps, _groups, _rates
+    from assessor_checks import _gaps, _rates
     from assessor_checks.fairness import _power
     from assessor_checks.fairness._refusal import one_group
 
-    split = subject.splits["test"]
-    if split.attributes is None or split.n == 0:
-        raise NotApplicable("the test split has no rows with sensitive attributes")
     needed = params.metric != "accuracy_difference"
     positive = _rates.favourable(subject.task, subject.classes, params.positive, needed=needed)
-    frame, unfit = _groups.comparable(split.attributes, params.attributes)
-    groups = _groups.find_groups(frame, intersections=params.intersections)
-    outcomes = _rates.count_outcomes(groups.cells, split.labels, subject.predictions("test"), positive=positive)
+    counted = _rates.tally(subject.parts("test"), params.attributes, positive=positive)
+    groups, outcomes = _rates.tallied_groups(counted, intersections=params.intersections)
     rates = _rates.rates_of(groups, outcomes, minimum=params.minimum_group)
     found: dict[str, Comparison] = {}
     for name, parts in _gaps.COMPONENTS.items():
@@ -138,17 +134,17 @@ def measure(subject: Subject, params: GroupMetricsParams, seed: int) -> Result:
             found[name] = comparison
     short = _rates.shortfalls(groups, rates, minimum=params.minimum_group)
     if params.metric not in found:
-        raise NotApplicable(_why_not([*unfit, *one_group(groups), *short], list(found), params))
+        raise NotApplicable(_why_not([*counted.unfit, *one_group(groups), *short], list(found), params))
     lost = [name for name in _gaps.COMPONENTS if name not in found]
     remarks = (
         f"Favourable decision: predicted class '{subject.classes[positive]}'.",
-        *unfit,
+        *counted.unfit,
         *short,
         *([f"Not computed, too few rows or the rate is 0 in all groups: {', '.join(lost)}."] if lost else []),
     )
     chosen = found[params.metric]
-    partial = {name: text for name, item in found.items() if (text := _shortage(item, tuple(frame.columns)))}
-    doubts = [*unfit, *([partial.pop(params.metric)] if params.metric in partial else [])]
+    partial = {name: text for name, item in found.items() if (text := _shortage(item, counted.attributes))}
+    doubts = [*counted.unfit, *([partial.pop(params.metric)] if params.metric in partial else [])]
     return Result(
         metrics=(
             *(_metric(item, groups, params, judged=item.name not in partial) for item in found.values()),

@@ -100,24 +100,20 @@ def measure(subject: Subject, params: IntersectionalParams, seed: int) -> Result
     """
     import numpy as np
 
-    from assessor_checks import _groups, _rates
+    from assessor_checks import _rates
     from assessor_checks.fairness import _subgroups
     from assessor_checks.fairness._refusal import advice
 
-    split = subject.splits["test"]
-    if split.attributes is None or split.n == 0:
-        raise NotApplicable("the test split has no rows with sensitive attributes")
     positive = _rates.favourable(subject.task, subject.classes, params.positive, needed=params.rate != "accuracy")
-    frame, unfit = _groups.comparable(split.attributes, params.attributes)
-    if frame.shape[1] < 2:
+    counted = _rates.tally(subject.parts("test"), params.attributes, positive=positive)
+    unfit = counted.unfit
+    if len(counted.attributes) < 2:
         raise NotApplicable(
             "only one sensitive attribute can be compared, so there is nothing to combine; use fairness.group_metrics"
             f"{'. ' + ' '.join(unfit) if unfit else ''}"
         )
-    groups = _groups.find_groups(frame, depth=params.depth)
-    rate = _rates.count_rates(
-        groups, split.labels, subject.predictions("test"), positive=positive, minimum=params.minimum_group
-    )[params.rate]
+    groups, outcomes = _rates.tallied_groups(counted, depth=params.depth)
+    rate = _rates.rates_of(groups, outcomes, minimum=params.minimum_group)[params.rate]
     found = _subgroups.compare_subgroups(
         groups,
         rate,
