@@ -153,6 +153,13 @@ class Series(Frozen):
             raise ValueError(f"series {self.name}: columns differ in length")
         return self
 
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """The columns as float64, NaN where there is no value: what a plot takes."""
+        import numpy as np
+
+        return {name: np.array(column, dtype=np.float64) for name, column in self.columns.items()}
+
 
 class Table(Frozen):
     """A small table of findings, one tuple a row."""

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from assessor.charts import plot_svg
 from assessor.cli import main
+from assessor.model import CheckRun
 from assessor.registry import load_checks
 
 SYSTEMS = ["diabetes", pytest.param("digits", marks=pytest.mark.slow)]
@@ -56,6 +58,16 @@ def test_every_check_ran_and_none_is_in_error(demo: Path, capsys: pytest.Capture
     assert "error" not in outcomes.values()
     assert outcomes["generalization.relative_flatness"] == "measured"
     assert (outcomes["fairness.group_metrics"] == "not_applicable") == (demo.parent.name.startswith("digits"))
+
+
+def test_every_plot_is_drawn(demo: Path) -> None:
+    checks, drawn = load_checks(), 0
+    for path in (demo / "results").glob("*/*.json"):
+        run = CheckRun.model_validate_json(path.read_bytes())
+        if run.result is not None and checks[run.check].plot is not None:
+            assert "<svg" in (plot_svg(checks[run.check], run.result) or ""), run.check
+            drawn += 1
+    assert drawn > 25
 
 
 def test_second_run_measures_nothing_and_a_fresh_one_the_same(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -323,11 +323,11 @@ class _StoredSplit(Split):
             object.__setattr__(self, field, value)
 
     @cached_property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self._outputs.rows.labels
 
     @cached_property
-    def attributes(self) -> pd.DataFrame | None:
+    def attributes(self) -> pd.DataFrame | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self._outputs.rows.attributes
 
     @property

@@ -44,7 +44,7 @@ def test_outcomes_by_hand():
     assert _rates.count_outcomes(np.empty(0, int), labels[:0], labels[:0], positive=1).shape == (0, 5)
 
 
-@given(st.lists(st.lists(ROW, min_size=1, max_size=9), min_size=1, max_size=4), st.integers(1, 3), st.integers(0, 30))
+@given(st.lists(st.lists(ROW, min_size=1, max_size=9), min_size=1, max_size=4), st.integers(1, 3), st.integers(3, 9))
 @settings(max_examples=60, deadline=None)
 def test_attributes_with_many_values_are_left_out_whatever_the_parts(parts, texts, cap):
     with pytest.MonkeyPatch.context() as patch:

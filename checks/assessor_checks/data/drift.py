@@ -348,9 +348,9 @@ def _remarks(pair: _Pair, params: DriftParams) -> list[str]:
 def plot(result: Result, axes: Axes) -> None:
     """Distances of the columns in falling order; the dashed line is what chance gives the largest of them."""
     for series, style in zip(result.series, ("o", "s"), strict=False):
-        columns, name = series.columns, series.name.removeprefix("distances_")
-        axes.plot(columns["rank"], columns["distance"], style, color="black", markersize=3, label=name)  # type: ignore[arg-type]
-        axes.plot(columns["rank"], columns["chance"], "--" if style == "o" else ":", color="0.5")  # type: ignore[arg-type]
+        columns, name = series.arrays, series.name.removeprefix("distances_")
+        axes.plot(columns["rank"], columns["distance"], style, color="black", markersize=3, label=name)
+        axes.plot(columns["rank"], columns["chance"], "--" if style == "o" else ":", color="0.5")
     axes.set_ylim(0, 1)
     axes.set_xlabel("columns, sorted")
     axes.set_ylabel("Kolmogorov-Smirnov distance; chance dashed")

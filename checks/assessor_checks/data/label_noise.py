@@ -274,9 +274,9 @@ def _doubts(found: _Judged, classes: tuple[str, ...]) -> list[str]:
 def plot(result: Result, axes: Axes) -> None:
     """Sorted EL2N scores: a steep end are rows whose labels disagree with a model that is sure."""
     for series, style in zip(result.series, ("-", "--"), strict=False):
-        columns = series.columns
+        columns = series.arrays
         label = series.name.removeprefix("el2n_")
-        axes.plot(columns["share"], columns["el2n"], style, color="black", label=label)  # type: ignore[arg-type]
+        axes.plot(columns["share"], columns["el2n"], style, color="black", label=label)
     axes.set_xlabel("share of rows")
     axes.set_ylabel("EL2N (0 certain of the label, 1.41 certain of another)")
     axes.legend(frameon=False)

@@ -342,13 +342,13 @@ def _doubt(first: Row, design: Design) -> str | None:
 
 def plot(result: Result, axes: Axes) -> None:
     """Information by layer: median over the values of the parameter, with the middle half."""
-    columns = result.series[0].columns
-    places = [place for place, value in zip(columns["layer"], columns["median"], strict=True) if value is not None]
-    low, middle, high = (
-        [value for value in columns[name] if value is not None] for name in ("low_quartile", "median", "high_quartile")
-    )
-    axes.fill_between(places, low, high, color="0.85", label="middle half of the values")  # type: ignore[arg-type]
-    axes.plot(places, middle, "o-", color="black", label="median")  # type: ignore[arg-type]
+    import numpy as np
+
+    columns = result.series[0].arrays
+    known = ~np.isnan(columns["median"])
+    places, low, middle, high = (columns[name][known] for name in ("layer", "low_quartile", "median", "high_quartile"))
+    axes.fill_between(places, low, high, color="0.85", label="middle half of the values")
+    axes.plot(places, middle, "o-", color="black", label="median")
     names = [str(row[0]) for row in result.tables[0].rows]
     every = max(1, len(names) // 20)
     axes.set_xticks(range(0, len(names), every), names[::every], rotation=45, ha="right")

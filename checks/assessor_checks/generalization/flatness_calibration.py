@@ -352,16 +352,15 @@ def _series(family: Family, line: Line, kappa: float, measured: float) -> tuple[
 
 def plot(result: Result, axes: Axes) -> None:
     """Gap over flatness: the reference models by label noise, the line with its band, the assessed model."""
-    family, fit, assessed = (series.columns for series in result.series)
+    family, fit, assessed = (series.arrays for series in result.series)
     points = list(zip(family["relative_flatness"], family["gap"], family["label_noise"], strict=True))
-    band = [fit[name] for name in ("relative_flatness", "low", "high")]
-    axes.fill_between(*band, color="0.9", lw=0, label="95 % prediction")  # type: ignore[arg-type]
-    axes.plot(fit["relative_flatness"], fit["gap"], color="0.4", linestyle="--")  # type: ignore[arg-type]
-    for position, level in enumerate(sorted({noise for *_, noise in points if noise is not None})):
+    axes.fill_between(fit["relative_flatness"], fit["low"], fit["high"], color="0.9", lw=0, label="95 % prediction")
+    axes.plot(fit["relative_flatness"], fit["gap"], color="0.4", linestyle="--")
+    for position, level in enumerate(sorted(set(family["label_noise"].tolist()))):
         marker = MARKERS[position % len(MARKERS)]
         chosen = [(kappa, gap) for kappa, gap, noise in points if noise == level]
         axes.plot(*zip(*chosen, strict=True), marker, color="0.35", ms=4, label=f"label noise {level:g}")
-    axes.plot(*assessed.values(), "*", color="black", ms=13, label="assessed model")  # type: ignore[arg-type]
+    axes.plot(*assessed.values(), "*", color="black", ms=13, label="assessed model")
     axes.set_xscale("log")
     flatness, gap = result.metric("relative_flatness"), result.metric("measured_gap")
     axes.set_xlabel(f"relative flatness ({flatness.unit}; lower is flatter)")

@@ -229,9 +229,9 @@ def plot(result: Result, axes: Axes) -> None:
     if not result.series:
         _plot_accuracies(result, axes)
         return
-    columns = result.series[0].columns
+    columns = result.series[0].arrays
     for name, style in (("train", "--"), ("test", "-")):
-        axes.plot(columns["share"], columns[name], style, color="black", label=name)  # type: ignore[arg-type]
+        axes.plot(columns["share"], columns[name], style, color="black", label=name)
     axes.set_yscale("symlog", linthresh=1e-3)
     axes.set_xlabel("share of samples")
     axes.set_ylabel(f"loss of a sample ({result.metric('loss_gap').unit})")

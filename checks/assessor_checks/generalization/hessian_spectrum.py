@@ -325,8 +325,8 @@ def _doubt(outer: Outer) -> str | None:
 
 def plot(result: Result, axes: Axes) -> None:
     """Density of the eigenvalues, the count on a logarithmic axis: a bulk near 0 and single eigenvalues far out."""
-    columns = result.series[0].columns
-    axes.plot(columns["eigenvalue"], columns["density"], color="black")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.plot(columns["eigenvalue"], columns["density"], color="black")
     axes.set_yscale("log")
     axes.axvline(0, color="0.6", linewidth=0.8)
     outer = [float(row[1]) for row in result.tables[0].rows if row[1] is not None]

@@ -310,10 +310,10 @@ def _doubt(bias: float, side: _Side) -> str | None:
 
 def plot(result: Result, axes: Axes) -> None:
     """Sorted distances of the rows from their class mean, on both splits; collapsed features lie near 0."""
-    columns = result.series[0].columns
+    columns = result.series[0].arrays
     for name, style in (("train", "--"), ("test", "-")):
-        if None not in columns[name]:
-            axes.plot(columns["share"], columns[name], style, color="black", label=name)  # type: ignore[arg-type]
+        if (columns[name] >= 0).all():
+            axes.plot(columns["share"], columns[name], style, color="black", label=name)
     axes.axhline(1, color="0.6", linewidth=0.8)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("share of rows")

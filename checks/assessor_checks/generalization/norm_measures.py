@@ -250,7 +250,7 @@ def _remarks(
 def plot(result: Result, axes: Axes) -> None:
     """Sorted margins: below 0 the prediction is wrong."""
     series = result.series[0]
-    axes.plot(series.columns["share"], series.columns["value"], color="black")  # type: ignore[arg-type]
+    axes.plot(series.arrays["share"], series.arrays["value"], color="black")
     axes.set_xlabel("share of rows")
     if series.name == "margins":
         axes.axhline(0, color="0.6", linewidth=0.8)

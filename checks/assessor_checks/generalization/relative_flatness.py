@@ -364,13 +364,13 @@ def _doubt(subject: Subject, losses: np.ndarray, params: RelativeFlatnessParams)
 
 def plot(result: Result, axes: Axes) -> None:
     """Sorted kappa of the samples; a few samples often carry the whole value."""
-    columns = result.series[0].columns
-    axes.plot(columns["share"], columns["kappa"], color="black")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.plot(columns["share"], columns["kappa"], color="black")
     axes.axhline(result.metric("relative_flatness").value, color="0.4", linestyle="--", label="mean")
-    values = [value for value in columns["kappa"] if value is not None]
-    if max(values) > 100 * sorted(values)[len(values) // 2]:
+    values = columns["kappa"]
+    if values.max() > 100 * values[len(values) // 2]:
         axes.set_yscale("symlog", linthresh=max(1e-12, 1e-6 * abs(result.metric("relative_flatness").value)))
-    if min(values) >= 0:
+    if values.min() >= 0:
         axes.set_ylim(bottom=0)
     axes.set_xlabel("share of samples")
     axes.set_ylabel(f"relative flatness of a sample ({result.metric('relative_flatness').unit})")

@@ -279,9 +279,9 @@ def _doubt(broken: int) -> str | None:
 
 def plot(result: Result, axes: Axes) -> None:
     """The loss as a valley: along the worst direction found, and along random ones."""
-    columns = result.series[0].columns
-    axes.plot(columns["length"], columns["worst"], "-", color="black", label="worst direction found")  # type: ignore[arg-type]
-    axes.plot(columns["length"], columns["random"], "--", color="0.4", label="mean of random directions")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.plot(columns["length"], columns["worst"], "-", color="black", label="worst direction found")
+    axes.plot(columns["length"], columns["random"], "--", color="0.4", label="mean of random directions")
     axes.set_xlabel("length of the relative change of all weights")
     axes.set_ylabel(f"mean loss ({result.metric('worst_case_sharpness').unit})")
     axes.legend(frameon=False)

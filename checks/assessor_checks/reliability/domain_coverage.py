@@ -268,8 +268,8 @@ def _remarks(counted: _Counted, params: DomainCoverageParams) -> tuple[str, ...]
 
 def plot(result: Result, axes: Axes) -> None:
     """Coverage by the number of rows that a combination needs."""
-    columns = result.series[0].columns
-    axes.plot(columns["rows"], columns["coverage"], "o-", color="black")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.plot(columns["rows"], columns["coverage"], "o-", color="black")
     axes.set_xscale("log")
     axes.set_ylim(0, 1)
     axes.set_xlabel("rows a combination needs to count")

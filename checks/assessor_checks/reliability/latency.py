@@ -275,8 +275,8 @@ def _remarks(subject: Subject, run: _Run, params: LatencyParams) -> tuple[str, .
 
 def plot(result: Result, axes: Axes) -> None:
     """Share of requests answered within a time."""
-    columns = result.series[0].columns
-    axes.plot(columns["milliseconds"], columns["share"], color="black")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.plot(columns["milliseconds"], columns["share"], color="black")
     axes.set_ylim(0, 1)
     axes.set_xlabel("milliseconds")
     axes.set_ylabel("share of requests answered by then")

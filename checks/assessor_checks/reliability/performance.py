@@ -260,9 +260,9 @@ def plot(result: Result, axes: Axes) -> None:
     """Confusion matrix shaded by share of the true class; for many classes sorted recalls; else quantiles."""
     if result.series:
         (quantiles,) = result.series
-        true, predicted = quantiles.columns["true"], quantiles.columns["predicted"]
-        axes.axline((true[0], true[0]), slope=1, linestyle="--", color="0.6")  # type: ignore[arg-type]
-        axes.plot(predicted, true, ".", color="black")  # type: ignore[arg-type]
+        true, predicted = quantiles.arrays["true"], quantiles.arrays["predicted"]
+        axes.axline((true[0], true[0]), slope=1, linestyle="--", color="0.6")
+        axes.plot(predicted, true, ".", color="black")
         axes.set(xlabel="predicted (quantile)", ylabel="true (quantile)")
         return
     by_class, *confusion = result.tables

@@ -244,11 +244,11 @@ def _remarks(attacker: _Attacker, signs: Signs) -> tuple[str, ...]:
 
 def plot(result: Result, axes: Axes) -> None:
     """Robust accuracy after each attack, with its interval."""
-    columns = result.series[0].columns
+    columns = result.series[0].arrays
     places: Any = columns["attack"]
     value, low, high = (columns[name] for name in ("robust_accuracy", "low", "high"))
-    axes.fill_between(places, low, high, color="0.85", step="mid")  # type: ignore[arg-type]
-    axes.plot(places, value, "o-", color="black", drawstyle="steps-mid")  # type: ignore[arg-type]
+    axes.fill_between(places, low, high, color="0.85", step="mid")
+    axes.plot(places, value, "o-", color="black", drawstyle="steps-mid")
     axes.set_xticks(places, ["none", *MEMBERS])
     axes.set_ylim(0, 1)
     axes.set_xlabel("after the attack")

@@ -273,9 +273,9 @@ def _remarks(subject: Subject, found: _Found, params: CertifiedAccuracyParams) -
 
 def plot(result: Result, axes: Axes) -> None:
     """Certified accuracy by radius, with its interval."""
-    columns = result.series[0].columns
-    axes.fill_between(columns["radius"], columns["low"], columns["high"], color="0.85")  # type: ignore[arg-type]
-    axes.plot(columns["radius"], columns["certified_accuracy"], "o-", color="black")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.fill_between(columns["radius"], columns["low"], columns["high"], color="0.85")
+    axes.plot(columns["radius"], columns["certified_accuracy"], "o-", color="black")
     axes.set_ylim(0, 1)
     axes.set_xlabel("radius (Euclidean length of a change)")
     axes.set_ylabel("certified accuracy of the smoothed model")

@@ -279,10 +279,10 @@ def _table(names: tuple[str, ...], severities: tuple[int, ...], right: np.ndarra
 
 def plot(result: Result, axes: Axes) -> None:
     """Accuracy by severity: mean over corruptions with its interval, and the worst corruption."""
-    columns = result.series[0].columns
-    axes.fill_between(columns["severity"], columns["low"], columns["high"], color="0.85")  # type: ignore[arg-type]
-    axes.plot(columns["severity"], columns["accuracy"], "o-", color="black", label="mean")  # type: ignore[arg-type]
-    axes.plot(columns["severity"], columns["worst"], "s--", color="0.4", label="worst corruption")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.fill_between(columns["severity"], columns["low"], columns["high"], color="0.85")
+    axes.plot(columns["severity"], columns["accuracy"], "o-", color="black", label="mean")
+    axes.plot(columns["severity"], columns["worst"], "s--", color="0.4", label="worst corruption")
     axes.set_ylim(0, 1)
     axes.set_xlabel("severity (0: as they are)")
     axes.set_ylabel("accuracy")

@@ -322,9 +322,9 @@ def _doubt(rows: _Rows, found: Found) -> str | None:
 
 def plot(result: Result, axes: Axes) -> None:
     """Robust accuracy by distance, with its interval."""
-    columns = result.series[0].columns
-    axes.fill_between(columns["eps"], columns["low"], columns["high"], color="0.85")  # type: ignore[arg-type]
-    axes.plot(columns["eps"], columns["robust_accuracy"], color="black")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.fill_between(columns["eps"], columns["low"], columns["high"], color="0.85")
+    axes.plot(columns["eps"], columns["robust_accuracy"], color="black")
     axes.set_ylim(0, 1)
     axes.set_xlim(left=0)
     axes.set_xlabel("distance within which the attacker may move a row")

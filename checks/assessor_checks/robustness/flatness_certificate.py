@@ -374,9 +374,9 @@ def _remarks(rows: _Rows, bound: Bound, estimate: float | None) -> tuple[str, ..
 
 def plot(result: Result, axes: Axes) -> None:
     """Certified share over the distance; solid by margin, dashed by flatness."""
-    columns = result.series[0].columns
-    axes.plot(columns["distance"], columns["margin"], "-", color="black", label="by margin")  # type: ignore[arg-type]
-    axes.plot(columns["distance"], columns["flatness"], "--", color="0.4", label="by flatness")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.plot(columns["distance"], columns["margin"], "-", color="black", label="by margin")
+    axes.plot(columns["distance"], columns["flatness"], "--", color="0.4", label="by flatness")
     axes.set_ylim(0, 1)
     axes.set_xlim(left=0)
     axes.set_xlabel("Euclidean length of a change")

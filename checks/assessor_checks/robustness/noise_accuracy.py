@@ -180,9 +180,9 @@ def _metric(name: str, estimate: Estimate, n: int, better: Better, method: str, 
 
 def plot(result: Result, axes: Axes) -> None:
     """Accuracy by level of noise, with its interval."""
-    columns = result.series[0].columns
-    axes.fill_between(columns["level"], columns["low"], columns["high"], color="0.85")  # type: ignore[arg-type]
-    axes.plot(columns["level"], columns["accuracy"], "o-", color="black")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.fill_between(columns["level"], columns["low"], columns["high"], color="0.85")
+    axes.plot(columns["level"], columns["accuracy"], "o-", color="black")
     axes.set_ylim(0, 1)
     axes.set_xlabel("standard deviation of the noise")
     axes.set_ylabel("accuracy")

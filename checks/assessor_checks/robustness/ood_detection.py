@@ -294,9 +294,9 @@ def _doubt(found: _Scored) -> str | None:
 
 def plot(result: Result, axes: Axes) -> None:
     """The ROC curve, and what guessing would give."""
-    columns = result.series[0].columns
+    columns = result.series[0].arrays
     axes.plot((0, 1), (0, 1), ":", color="0.6")
-    axes.plot(columns["false_alarms"], columns["noticed"], color="black")  # type: ignore[arg-type]
+    axes.plot(columns["false_alarms"], columns["noticed"], color="black")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_xlabel("share of regular rows taken for foreign")

@@ -233,9 +233,9 @@ def _remarks(params: PgdParams, case: Case, signs: Signs) -> tuple[str, ...]:
 
 def plot(result: Result, axes: Axes) -> None:
     """Robust accuracy by size of the ball, with its interval."""
-    columns = result.series[0].columns
-    axes.fill_between(columns["eps"], columns["low"], columns["high"], color="0.85")  # type: ignore[arg-type]
-    axes.plot(columns["eps"], columns["robust_accuracy"], "o-", color="black")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.fill_between(columns["eps"], columns["low"], columns["high"], color="0.85")
+    axes.plot(columns["eps"], columns["robust_accuracy"], "o-", color="black")
     axes.set_ylim(0, 1)
     axes.set_xlabel("largest distance of a changed row (eps)")
     axes.set_ylabel("robust accuracy (upper bound)")

@@ -303,9 +303,9 @@ def _doubt(run: _Run, eps: float) -> str | None:
 
 def plot(result: Result, axes: Axes) -> None:
     """Rise of the loss at every random disturbance, with and without attack, and the worst one found."""
-    columns = result.series[0].columns
-    axes.plot(columns["disturbance"], columns["attacked"], "o-", color="black", label="attacked rows")  # type: ignore[arg-type]
-    axes.plot(columns["disturbance"], columns["clean"], "s--", color="0.4", label="clean rows")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.plot(columns["disturbance"], columns["attacked"], "o-", color="black", label="attacked rows")
+    axes.plot(columns["disturbance"], columns["clean"], "s--", color="0.4", label="clean rows")
     worst = [metric.value for metric in result.metrics if metric.name == "worst_robust_flatness"]
     for value in worst:
         axes.axhline(value, color="black", linestyle=":", label="worst found in the small ball, attacked")

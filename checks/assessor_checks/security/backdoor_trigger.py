@@ -347,9 +347,9 @@ def _doubt(suspicion: Suspicion, least: float, models: bool) -> str | None:
 
 def plot(result: Result, axes: Axes) -> None:
     """Sizes by class, sorted, and the size below which one would have been noticed."""
-    columns = result.series[0].columns
-    axes.plot(columns["rank"], columns["size"], "o", color="black", label="smallest trigger of a class")  # type: ignore[arg-type]
-    axes.plot(columns["rank"], columns["noticed"], "--", color="0.4", label="noticed below")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.plot(columns["rank"], columns["size"], "o", color="black", label="smallest trigger of a class")
+    axes.plot(columns["rank"], columns["noticed"], "--", color="0.4", label="noticed below")
     axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="x", integer=True)

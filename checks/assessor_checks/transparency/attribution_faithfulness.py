@@ -228,9 +228,9 @@ def _doubt(found: _Found) -> str | None:
 
 def plot(result: Result, axes: Axes) -> None:
     """The three curves; the wider the gap around the random order, the more faithful."""
-    columns = result.series[0].columns
+    columns = result.series[0].arrays
     for name, style in (("insertion", "-"), ("random", ":"), ("deletion", "--")):
-        axes.plot(columns["share"], columns[name], style, color="black", label=name)  # type: ignore[arg-type]
+        axes.plot(columns["share"], columns[name], style, color="black", label=name)
     axes.set_xlabel("share of the parts put in or taken out")
     axes.set_ylabel("mean explained output")
     axes.legend(frameon=False)

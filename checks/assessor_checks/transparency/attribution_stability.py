@@ -293,10 +293,10 @@ def _remarks(found: _Found, rows: int, known: int, params: StabilityParams) -> t
 
 def plot(result: Result, axes: Axes) -> None:
     """Sorted rank correlations of the rows: mean over the copies, and the worst copy."""
-    columns = result.series[0].columns
+    columns = result.series[0].arrays
     for name, style in (("mean", "-"), ("worst", "--")):
-        axes.plot(columns["share"], columns[name], style, color="black", label=f"{name} of the copies")  # type: ignore[arg-type]
-    axes.set_ylim(min(0.0, *(value for value in columns["worst"] if value is not None)), 1)
+        axes.plot(columns["share"], columns[name], style, color="black", label=f"{name} of the copies")
+    axes.set_ylim(min(0.0, *columns["worst"]), 1)
     axes.set_xlabel("share of rows")
     axes.set_ylabel("rank correlation with copies")
     axes.legend(frameon=False)

@@ -346,12 +346,12 @@ def _remarks(subject: Subject, chosen: Surrogate, params: SurrogateParams, missi
 
 def plot(result: Result, axes: Axes) -> None:
     """Fidelity by size of the imitation."""
-    columns = result.series[0].columns
-    axes.fill_between(columns["size"], columns["low"], columns["high"], color="0.85")  # type: ignore[arg-type]
-    axes.plot(columns["size"], columns["fidelity"], "o-", color="black")  # type: ignore[arg-type]
+    columns = result.series[0].arrays
+    axes.fill_between(columns["size"], columns["low"], columns["high"], color="0.85")
+    axes.plot(columns["size"], columns["fidelity"], "o-", color="black")
     axes.set_xscale("log", base=2)
-    axes.set_xticks(columns["size"], [f"{size:g}" for size in columns["size"]], minor=False)  # type: ignore[arg-type]
-    axes.set_ylim(min(0.0, *(low for low in columns["low"] if low is not None)), 1)
+    axes.set_xticks(columns["size"], [f"{size:g}" for size in columns["size"]], minor=False)
+    axes.set_ylim(min(0.0, *columns["low"]), 1)
     axes.set_xlabel("size: leaves of the tree, or features of the linear model")
     axes.set_ylabel("fidelity on test rows")
 
