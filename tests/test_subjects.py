@@ -340,6 +340,29 @@ def test_probabilities_when_said_so(load: Loader) -> None:
     )
 
 
+def test_probabilities_of_the_first_rows_only(load: Loader) -> None:
+    code = (
+        TORCH
+        + "X = np.concatenate([X] * 30)\ny = np.concatenate([y] * 30)\n"
+        + "class Half(Net):\n    def forward(self, x):\n"
+        + "        return self.linear(x).softmax(-1) * (1 if len(x) == 256 else 0.5)\n"
+        + "def model(): return Half()"
+    )
+    subject = load(code, model={"load": "system:model", "outputs": "probabilities"})[0]
+    with pytest.raises(ValueError, match=r"outputs for 360 of 360 rows are no probabilities \(first: row 0\)"):
+        subject.scores("test")
+
+
+def test_a_device_that_is_full_is_probed_with_fewer_rows(load: Loader) -> None:
+    code = (
+        TORCH
+        + "class Big(Net):\n    def forward(self, x):\n        if len(x) > {}: raise torch.OutOfMemoryError('full')\n"
+        + "        return self.linear(x)\ndef model(): return Big()"
+    )
+    assert np.allclose(load(code.format(3))[0].scores("test"), load(TORCH)[0].scores("test"))
+    assert "the model raised OutOfMemoryError on rows of" in load.refusal(code.format(0))
+
+
 def test_regression(load: Loader) -> None:
     code = TORCH + "def model(): return Net(1)\ny = X[:, 0].copy()"
     subject, _, _ = load(code, task="regression")

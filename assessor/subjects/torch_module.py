@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Part, Scores, Split, Task, in_batches, whole_split
+from assessor.contract import (
+    UNKNOWN,
+    Need,
+    NotApplicable,
+    Origin,
+    Part,
+    Scores,
+    Split,
+    Task,
+    halved,
+    in_batches,
+    whole_split,
+)
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
 from assessor.subjects.data import RawSplit, check_finite, offered_by, refuse_other_columns, splits_of
@@ -197,6 +209,12 @@ class TorchSubject:
     @torch.no_grad()
     def _given(self, inputs: torch.Tensor) -> np.ndarray:
         out = in_batches(lambda chunk: self.logits(chunk).double(), inputs, size=BATCH)
+        if self._outputs == "probabilities" and bool((off := (out.exp().sum(dim=1) - 1).abs() > 1e-3).any()):
+            rows = off.nonzero()[:, 0].tolist()
+            raise ValueError(
+                f"the model's outputs for {len(rows)} of {len(out)} rows are no probabilities (first: row {rows[0]}), "
+                "as target.model.outputs says they are"
+            )
         if self.task.is_classification:
             out = out.softmax(dim=1)
         found: np.ndarray = out.cpu().numpy()
@@ -284,9 +302,7 @@ def _first_outputs(module: Any, task: Task, raw: RawSplit, device: str, field: s
     probe = TorchSubject(module, task, (), {}, device=device)
     assert raw.features is not None
     try:
-        with torch.no_grad():
-            rows = probe._inputs(raw.features[:PROBED])
-            out: Any = probe.module(rows)
+        rows, out = _probed(probe, raw.features[:PROBED])
     except (RuntimeError, TypeError, ValueError, IndexError) as fault:
         raise UsageError(
             f"{field}: the model raised {type(fault).__name__} on rows of {raw.where} "
@@ -294,10 +310,20 @@ def _first_outputs(module: Any, task: Task, raw: RawSplit, device: str, field: s
         ) from fault
     if not isinstance(out, torch.Tensor):
         raise UsageError(f"{field}: the model gave a {type(out).__name__}, wanted a tensor")
-    if out.ndim == 0 or len(out) != len(rows):
-        raise UsageError(f"{field}: {len(rows)} rows gave outputs of shape {tuple(out.shape)}, wanted one a row")
-    found: torch.Tensor = out
-    return found
+    if out.ndim == 0 or len(out) != rows:
+        raise UsageError(f"{field}: {rows} rows gave outputs of shape {tuple(out.shape)}, wanted one a row")
+    return out
+
+
+@torch.no_grad()
+def _probed(probe: TorchSubject, features: np.ndarray) -> tuple[int, Any]:
+    """How many of the rows the device takes at once, and what the module gives for them."""
+    rows = len(features)
+    while True:
+        try:
+            return rows, probe.module(probe._inputs(features[:rows]))
+        except torch.OutOfMemoryError as full:
+            rows = halved(rows, full)
 
 
 def _check_baseline(theirs: torch.Tensor, ours: torch.Tensor, task: Task, outputs: str) -> None:
