@@ -13,6 +13,7 @@ import random
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,8 +210,12 @@ def _lack(check: Check, subject: Subject) -> str | None:
 
 
 def _told(fault: BaseException) -> str:
+    """What was raised and the last line of the user's or our code on the way, not of a library."""
     text = _plain(str(fault))
-    return f"{type(fault).__name__}: {text[:500]}" if text else type(fault).__name__
+    frames = traceback.extract_tb(fault.__traceback__)
+    own = [frame for frame in frames if not {"site-packages", "dist-packages"} & set(Path(frame.filename).parts)]
+    where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})"
+    return f"{type(fault).__name__}: {text[:500]}{where}" if text else f"{type(fault).__name__}{where}"
 
 
 def _plain(text: str) -> str:

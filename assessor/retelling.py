@@ -14,6 +14,7 @@ from typing import NamedTuple
 PLACE = re.compile(r"\{(\w+)\}")
 _CUT = re.compile(r"(?<=[.!?:]) (?=\S)|; |, | (?:and|or) ")  # between sentences, and between the items of a list
 _STOP = re.compile(r"(?<=[.!?]) (?=\S)")
+_PLACE = re.compile(r" \(\S+:\d+\)$")  # a file with its line, after a sentence
 _LEAD = re.compile(r"\S*[./:_#\[\d]\S*")  # a file with its line, a field, an exception: names before a sentence
 _NAME, _QUOTED = re.compile(r"\S*|'[^']*'"), re.compile(r"'[^']*'")
 _NUMERAL = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)? ?(?P<percent>%?)")
@@ -62,6 +63,7 @@ class Retelling:
                 or self._whole(text, clean=True)
                 or self._in_parts(text, clean=True)
                 or self._after_lead(text)
+                or self._before_place(text)
                 or self._in_parts(text, clean=False)
                 or self._whole(text)
             )
@@ -142,6 +144,13 @@ class Retelling:
             return None
         known = self.said(rest)
         return None if known is None else f"{lead} {known}"
+
+    def _before_place(self, text: str) -> str | None:
+        """A known text before the file and line where it was raised."""
+        if (place := _PLACE.search(text)) is None:
+            return None
+        known = self.said(text[: place.start()])
+        return None if known is None else known + place[0]
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -105,6 +106,7 @@ def test_whatever_goes_wrong_is_an_outcome(run: Make, measure: Callable[..., Any
     found = run(measure)
     assert found.outcome.status == status
     assert found.outcome.sentence.startswith(sentence)
+    assert (status == "error") == bool(re.search(r" \((test_)?engine\.py:\d+\)$", found.outcome.sentence))
     assert (found.metrics, found.target) == ((), TARGET)
     json.loads(canonical_json(found))
 

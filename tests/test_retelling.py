@@ -41,6 +41,7 @@ GERMAN = Retelling(
         ("no file 1.2.3", "keine Datei 1.2.3"),
         ("p.yaml:3 data.test: no file a.csv", "p.yaml:3 data.test: keine Datei a.csv"),
         ("ValueError: no file a.csv", "ValueError: keine Datei a.csv"),
+        ("ValueError: It is doubtful. (system.py:12)", "ValueError: Es ist zweifelhaft. (system.py:12)"),
         ("no file a.csv. It is doubtful.", "keine Datei a.csv. Es ist zweifelhaft."),
         ("training data and class probabilities", "Trainingsdaten und Klassenwahrscheinlichkeiten"),
         ("'a', 'b' or 'c'", "'a', 'b' oder 'c'"),
