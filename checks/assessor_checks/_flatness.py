@@ -328,7 +328,9 @@ class Moments:
 
 def _variance_pairwise(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     """Function p (rows, d) -> 1/2 sum_st p_s p_t ||w_s - w_t||^2."""
-    half = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist").square() / 2
+    half, above = weight.new_zeros(len(weight), len(weight)), torch.ones(len(weight), len(weight)).triu(1).bool()
+    half[above.to(weight.device)] = torch.pdist(weight).square() / 2
+    half += half.mT.clone()
     return lambda p: torch.linalg.vecdot(p @ half, p)
 
 

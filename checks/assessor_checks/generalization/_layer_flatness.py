@@ -279,7 +279,7 @@ class _First(NamedTuple):
         for phi, z in activations:
             moments = flatness.Moments(phi) if moments is None else moments
             moments.add(phi)
-            bad += (~torch.isfinite(z)).any(dim=1).sum()
+            bad += (~torch.isfinite(z.abs().amax(dim=1))).sum()
             y = labels[start : start + len(z)]
             start += len(z)
             losses.append(flatness.per_sample_loss(loss, z, y, label_smoothing=label_smoothing))
