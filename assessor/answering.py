@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from assessor.applicability import Scope
 from assessor.criteria import followed_catalog
 from assessor.errors import UsageError, nearest
+from assessor.evidence_files import read_plain
 from assessor.messages import _
 from assessor.model import (
     Answer,
@@ -438,7 +439,7 @@ def read_evidence(paths: Sequence[Path]) -> dict[str, bytes]:
     """Content of files by name.
 
     Raises:
-        UsageError: One cannot be read, or two have one name.
+        UsageError: One is not fit to be kept, or two have one name.
     """
     contents: dict[str, bytes] = {}
     for path in paths:
@@ -450,10 +451,5 @@ def read_evidence(paths: Sequence[Path]) -> dict[str, bytes]:
                     name=path.name,
                 )
             )
-        try:
-            contents[path.name] = path.read_bytes()
-        except OSError as fault:
-            raise UsageError(
-                _("--evidence {path}: cannot read it: {fault}", path=path, fault=fault.strerror)
-            ) from fault
+        contents[path.name] = read_plain(path, f"--evidence {path}")
     return contents

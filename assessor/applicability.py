@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from assessor.contract import Frozen
@@ -14,6 +14,7 @@ from assessor.model import (
     Aspect,
     Catalog,
     Configuration,
+    Evidence,
     Level,
     Question,
     Reply,
@@ -46,12 +47,14 @@ class Scope:
         configuration: Protection needs.
         answers: By requirement id.
         drafts: Replies that are not saved as an answer yet, by requirement id.
+        evidence: The register by digest.
     """
 
     catalog: Catalog
     configuration: Configuration
     answers: Mapping[str, Answer]
     drafts: Mapping[str, Mapping[str, Reply]] | None = None
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
     def replies(self, requirement: str) -> Mapping[str, Reply]:
         """Replies to a requirement, its draft over its answer.

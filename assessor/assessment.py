@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from assessor.model import (
     Configuration,
     Contradiction,
     DimensionState,
+    Evidence,
     JudgedTarget,
     Known,
     OverallState,
@@ -66,7 +67,9 @@ class Assessment:
         run_ids: Their run ids.
         ledger_head: Hash of the ledger's last line.
         ledger_size: Number of its lines.
+        ledger_root: Root of the Merkle tree over them.
         today: Day at which the age of evidence is counted.
+        evidence: The register of evidence, by digest.
     """
 
     configuration: Configuration
@@ -79,7 +82,9 @@ class Assessment:
     run_ids: Mapping[str, str]
     ledger_head: str
     ledger_size: int
+    ledger_root: str
     today: date
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
     @classmethod
     def read(cls, project: Project) -> Assessment:
@@ -97,7 +102,7 @@ class Assessment:
         """
         configuration = project.configuration()
         catalog = followed_catalog(configuration)
-        chain = project.ledger_bytes()
+        tree = ledger.tree_head(project.ledger_bytes())
         return cls(
             configuration=configuration,
             catalog=catalog,
@@ -105,17 +110,19 @@ class Assessment:
             audits=project.audits(catalog),
             summary=project.audit_summary(),
             known=project.known(),
+            evidence=project.evidence(catalog),
             runs=project.runs(),
             run_ids=project.run_ids(),
-            ledger_head=ledger.head(chain),
-            ledger_size=chain.count(b"\n"),
+            ledger_head=tree.head,
+            ledger_size=tree.size,
+            ledger_root=tree.root,
             today=now().date(),
         )
 
     @cached_property
     def scope(self) -> Scope:
         """What conditions are decided on."""
-        return Scope(self.catalog, self.configuration, self.answers)
+        return Scope(self.catalog, self.configuration, self.answers, evidence=self.evidence)
 
     @cached_property
     def facts(self) -> Facts:
@@ -164,13 +171,14 @@ class Assessment:
             "answers": {name: answer.model_dump(mode="json") for name, answer in self.answers.items()},
             "audit": {name: audit.model_dump(mode="json") for name, audit in self.audits.items()},
             "audit_summary": self.summary.model_dump(mode="json"),
+            "evidence": {digest: item.model_dump(mode="json") for digest, item in self.evidence.items()},
             "results": {
                 check: {"run": self.run_ids[check], "sha256": sha256_hex(canonical_json(run)), "result": _plain(run)}
                 for check, run in self.runs.items()
             },
             "judgement": [state.model_dump(mode="json") for state in states],
             "overall": overall.model_dump(mode="json"),
-            "ledger": {"size": self.ledger_size, "head": self.ledger_head},
+            "ledger": {"size": self.ledger_size, "root": self.ledger_root, "head": self.ledger_head},
         }
 
 
@@ -215,29 +223,56 @@ def measure(
         check for name, check in checks.items() if configuration.checks.get(name) is not False
     ]
     chosen_seed = configuration.target.seed if seed is None else seed
-    guards = [check for name, check in checks.items() if _guards(check) and configuration.checks.get(name) is not False]
+    guards = [check for check in guards_of(checks) if configuration.checks.get(check.id) is not False]
     jobs, guarding = (
         [_job(check, project, configuration, catalog, chosen_seed) for check in some]
         for some in (wanted, guards if configuration.target.model.files else [])
     )
-    return _Measurement(project, configuration.target, device, fresh, trust, step).run(jobs, guarding)
+    place = Place(project.folder.resolve(), project.folder / ".assessor" / "kept", project.runs, project.save_run)
+    return Measurement(place, configuration.target, device, fresh, trust, step).run(jobs, guarding)
 
 
-def _guards(check: Check) -> bool:
-    """Whether a check looks at the model's files before they are loaded."""
-    return check.info.needs == {Need.FILES}
+def guards_of(checks: Mapping[str, Check]) -> list[Check]:
+    """The checks that look at the model's files before they are loaded."""
+    return [check for check in checks.values() if check.info.needs == {Need.FILES}]
 
 
 @dataclass(frozen=True)
-class _Measurement:
-    """One call of `measure`."""
+class Place:
+    """Where a measurement finds the system and keeps what it measured.
 
-    project: Project
+    Attributes:
+        folder: Where relative paths and modules are looked up.
+        parts: Folder for parts of checks that were stopped.
+        stored: Gives the results that are there, by check id.
+        save: Stores a result.
+    """
+
+    folder: Path
+    parts: Path
+    stored: Callable[[], Mapping[str, CheckRun]]
+    save: Callable[[CheckRun], object]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measurement of a system.
+
+    Attributes:
+        place: Where the system is and results go.
+        target: What is measured.
+        device: Overrides the target's.
+        fresh: Measure again what is already measured.
+        trust: Load the model even where a check of its files says that it should not be.
+        step: Told how far it is.
+    """
+
+    place: Place
     target: TargetSpec
-    device: str | None
-    fresh: bool
-    trust: bool
-    step: Step
+    device: str | None = None
+    fresh: bool = False
+    trust: bool = False
+    step: Step = _silent
 
     def run(self, jobs: list[Job], guarding: list[Job]) -> list[CheckRun]:
         """First what needs no more than files; the model is loaded after that, and only when it is needed.
@@ -251,7 +286,7 @@ class _Measurement:
         """
         from assessor.subjects import BEFORE_LOADING, load_files, load_subject
 
-        folder = self.project.folder.resolve()
+        folder = self.place.folder
         runs: dict[str, CheckRun] = {}
         first = [job for job in jobs if job.check.info.needs and job.check.info.needs <= BEFORE_LOADING]
         rest = [job for job in jobs if job not in first]
@@ -279,26 +314,26 @@ class _Measurement:
     def _of(
         self, subject: Subject, record: SubjectRecord, jobs: list[Job], done: int, total: int
     ) -> dict[str, CheckRun]:
-        stored, runs = self.project.runs(), {}
+        stored, runs = self.place.stored(), {}
         for position, job in enumerate(jobs, start=done):
             self.step(job.check.id, position, total)
             run = stored.get(job.check.id)
             same = run is not None and run.key == key_of(job, record, subject.device)
             if run is None or not same or run.outcome.status is Status.ERROR or self.fresh:
                 run = self._measured(job, subject, record)
-                self.project.save_run(run)
+                self.place.save(run)
             elif not is_same(run, job):
                 run = rejudge(run, job)
-                self.project.save_run(run)
+                self.place.save(run)
             runs[job.check.id] = run
         return runs
 
     def _measured(self, job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
         from assessor.subjects import importable
 
-        folder, scope = self.project.folder / ".assessor" / "kept", scope_of(job, record, subject.device)
-        lent = lent_by(folder, scope, partial(_told_part, self.step, job.check.id), fresh=self.fresh)
-        with importable(self.project.folder.resolve()), lending(lent):  # a model may import when it is called
+        scope = scope_of(job, record, subject.device)
+        lent = lent_by(self.place.parts, scope, partial(_told_part, self.step, job.check.id), fresh=self.fresh)
+        with importable(self.place.folder), lending(lent):  # a model may import when it is called
             return run_job(job, subject, record)
 
 

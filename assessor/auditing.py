@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from assessor.assessment import Assessment
+from assessor.canonical import canonical_json, sha256_hex
 from assessor.errors import UsageError, nearest
 from assessor.messages import _
 from assessor.model import (
@@ -165,6 +166,31 @@ def _audit(
         by=by,
         at=now(),
     )
+
+
+def raise_assurance(project: Project, held: Mapping[str, str], *, by: str) -> list[str]:
+    """Note under the auditor's verdicts what was measured again and held: their assurance becomes re-performed.
+
+    Args:
+        project: The folder.
+        held: Digests of the results that held, by check; results that have changed since do not count.
+        by: Who measured again.
+
+    Returns:
+        Ids of the requirements that an auditor judged and all whose results are among these.
+    """
+    found, raised = Assessment.read(project), []
+    same = {check for check, run in found.runs.items() if sha256_hex(canonical_json(run)) == held.get(check)}
+    for requirement, audit in found.audits.items():
+        rests_on = {check for check, run in found.runs.items() if run.metrics and requirement in run.requirements}
+        if not rests_on or not rests_on <= same or audit.assurance is Assurance.RE_PERFORMED:
+            continue
+        said = _("measured again by {by} on {day}: {names}", by=by, day=now().date(), names=", ".join(sorted(rests_on)))
+        comment = f"{audit.comment} {said}".strip()
+        changed = audit.model_copy(update={"assurance": Assurance.RE_PERFORMED, "comment": comment})
+        project.save_audit(requirement, found.catalog.by_id[requirement].area, changed, actor=by)
+        raised.append(requirement)
+    return raised
 
 
 def save_settings(project: Project, settings: Sequence[str], judged: Judgement, *, by: str) -> list[str]:

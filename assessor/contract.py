@@ -584,6 +584,7 @@ class CheckInfo(Frozen):
         source: Paper with equation number, or standard.
         requirements: Catalog ids it is evidence for.
         instead: Checks that ask something alike of subjects that this one cannot measure.
+        repeatable: Whether the same inputs give the same numbers; not where time is measured.
     """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")
@@ -599,6 +600,7 @@ class CheckInfo(Frozen):
     source: str
     requirements: tuple[str, ...]
     instead: tuple[str, ...] = ()
+    repeatable: bool = True
 
 
 @dataclass(frozen=True)

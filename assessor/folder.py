@@ -2,6 +2,10 @@
 
 A change goes in three steps: new contents to `.assessor/pending/<sha256>`, one ledger line, renames into place.
 Killed before the line the change never was; killed after it the next opening finishes it.
+
+The lock is the system's own on `.assessor/lock`: it ends with the process that holds it, so a file left there locks
+nothing. A file system that does not know such locks is refused, or where the library for locks can do it, locked by the
+mere existence of that file, which the next process takes away when the one that made it is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ from assessor.errors import UsageError
 
 LEDGER = "ledger.jsonl"
 LOCK_SECONDS = 30
-POINTERS = ("results/index.json", "answers/")  # files that name others; they go into place last
+RECORDING = "recording"  # in place of pending contents, where files are in place already
+POINTERS = ("results/index.json", "answers/", "evidence.yaml")  # files that name others; they go into place last
 
 
 class Folder:
@@ -52,34 +57,64 @@ class Folder:
             because: Why.
         """
         with self.lock():
-            before = {name: self._digest(name) for name in files}
             changes = {
-                name: ledger.Change(before=before[name], after=sha256_hex(content)) for name, content in files.items()
+                name: ledger.Change(before=self.digest(name), after=sha256_hex(content))
+                for name, content in files.items()
             }
+            line, entry = self._next_line(changes, actor=actor, action=action, because=because)
             _make_folder(self._pending)
             for content in files.values():
                 _write_through(self._pending / sha256_hex(content), content)
-            line, entry = ledger.append(self.ledger_bytes(), actor=actor, action=action, because=because, files=changes)
-            with (self.folder / LEDGER).open("ab") as stream:
-                stream.write(line)
-                stream.flush()
-                os.fsync(stream.fileno())
-            _sync_folder(self.folder)
+            self._append(line)
             self._apply(entry)
+
+    def record(self, changes: Mapping[str, ledger.Change], *, actor: str, action: str, because: str) -> None:
+        """Write the ledger line of changes that are in place already.
+
+        Args:
+            changes: Digests by relative path.
+            actor: Who.
+            action: What.
+            because: Why.
+        """
+        with self.lock():
+            line, _ = self._next_line(changes, actor=actor, action=action, because=because)
+            _make_folder(self._pending)
+            _write_through(self._pending / RECORDING, b"")
+            self._append(line)
+            (self._pending / RECORDING).unlink()
+
+    def _next_line(
+        self, changes: Mapping[str, ledger.Change], *, actor: str, action: str, because: str
+    ) -> tuple[bytes, ledger.Entry]:
+        return ledger.append(self.ledger_bytes(), actor=actor, action=action, because=because, files=changes)
+
+    def _append(self, line: bytes) -> None:
+        """Write a line to the end of the ledger; it is on the disk when this returns."""
+        with (self.folder / LEDGER).open("ab") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _sync_folder(self.folder)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder for writing; nested use is free. Finishes first what a killed process left.
 
         Raises:
-            UsageError: Another process keeps it for too long.
+            UsageError: Another process keeps it for too long, or nothing can be locked here.
         """
-        _make_folder(self._lock_folder)
         try:
+            _make_folder(self._lock_folder)
             self._lock.acquire()
         except Timeout as fault:
             raise UsageError(
-                f"{self.folder}: another assessor process has been writing for {LOCK_SECONDS} s"
+                f"{self.folder}: another assessor process has been writing for {LOCK_SECONDS} s; wait for it or end it"
+            ) from fault
+        except (OSError, NotImplementedError) as fault:
+            raise UsageError(
+                f"{self.folder}: cannot lock the folder for writing: {fault}; keep it where you may write, on a file "
+                "system that has locks, such as a disk of this machine"
             ) from fault
         try:
             if self._lock.lock_counter == 1:
@@ -108,8 +143,8 @@ class Folder:
         if content and not content.endswith(b"\n"):
             os.truncate(self.folder / LEDGER, content.rfind(b"\n") + 1)
             content = self.ledger_bytes()
-        if content:
-            self._apply(ledger.Entry.model_validate_json(content.rstrip(b"\n").rsplit(b"\n", 1)[-1]))
+        if entry := ledger.last(content):
+            self._apply(entry)
         for path in self._pending.glob("*"):
             path.unlink()
 
@@ -121,7 +156,7 @@ class Folder:
         for name, change in sorted(entry.files.items(), key=lambda item: item[0].startswith(POINTERS)):
             source = self._pending / str(change.after)
             target = self.folder / name
-            if not source.is_file() or self._digest(name) == change.after:
+            if not source.is_file() or self.digest(name) == change.after:
                 continue
             _make_folder(target.parent)
             shared = sum(other.after == change.after for other in entry.files.values()) > 1
@@ -134,7 +169,8 @@ class Folder:
         for change in entry.files.values():
             (self._pending / str(change.after)).unlink(missing_ok=True)
 
-    def _digest(self, name: str) -> str | None:
+    def digest(self, name: str) -> str | None:
+        """SHA-256 of a file as it is now; None where there is none."""
         path = self.folder / name
         return sha256_hex(path.read_bytes()) if path.is_file() else None
 

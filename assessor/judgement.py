@@ -129,7 +129,8 @@ def _worse(said: Verdict, found: Verdict) -> Verdict:
 
 
 def _evidence(requirement: Requirement, answer: Answer | None, facts: Facts) -> EvidenceState:
-    attached = attached_evidence(requirement.id, facts.scope)
+    attached, register = attached_evidence(requirement.id, facts.scope), facts.scope.evidence
+    dated = facts.today != date.max
     aged = []
     for item in attached:
         limits = [
@@ -138,20 +139,38 @@ def _evidence(requirement: Requirement, answer: Answer | None, facts: Facts) -> 
             if expected.max_age_days and (item.document is None or expected.document == item.document)
         ]
         since = item.collected or (answer.at.date() if answer else facts.today)
-        if limits and facts.today != date.max and (facts.today - since).days > min(limits):
+        if limits and dated and (facts.today - since).days > min(limits):
             aged.append(item.name)
+    registered = [register[item.sha256] for item in attached if item.sha256 in register]
+    expired = [item.name for item in registered if dated and item.is_expired(facts.today)]
     claims = answer is not None and Verdict(answer.value) in {Verdict.FULFILLED, Verdict.PARTLY}
-    return EvidenceState(attached=len(attached), aged=tuple(aged), expected=claims and not attached)
+    return EvidenceState(
+        attached=len(attached), aged=tuple(aged), expected=claims and not attached, expired=tuple(expired)
+    )
 
 
 def attached_evidence(requirement: str, scope: Scope) -> tuple[EvidenceRef, ...]:
-    """Evidence of an answer, and of the one it says it is the same as."""
+    """Evidence of an answer, of the one it says it is the same as, and what the register says serves either."""
     answer = scope.answers.get(requirement)
-    if answer is None:
-        return ()
-    other = scope.answers.get(answer.same_as) if answer.same_as else None
-    shared = other.evidence if other else ()
-    return tuple({(item.sha256, item.name): item for item in (*answer.evidence, *shared)}.values())
+    other = scope.answers.get(answer.same_as) if answer and answer.same_as else None
+    named = [*(answer.evidence if answer else ()), *(other.evidence if other else ())]
+    served = {requirement, answer.same_as if answer else None}
+    found = {(item.sha256, item.name): _registered(item, scope) for item in named}
+    digests = {item.sha256 for item in named}
+    for digest, item in scope.evidence.items():
+        if digest not in digests and not served.isdisjoint(item.requirements):
+            reference = EvidenceRef(name=item.name, sha256=digest)
+            found[digest, item.name] = _registered(reference, scope)
+    return tuple(found.values())
+
+
+def _registered(reference: EvidenceRef, scope: Scope) -> EvidenceRef:
+    """A reference with what the register says of its document and day."""
+    item = scope.evidence.get(reference.sha256)
+    if item is None:
+        return reference
+    known = {"document": item.document or reference.document, "collected": item.collected or reference.collected}
+    return reference.model_copy(update=known)
 
 
 def _contradictions(states: Sequence[RequirementState], facts: Facts) -> tuple[Contradiction, ...]:
@@ -277,7 +296,7 @@ def _dimension(head: DimensionHead, facts: Facts) -> DimensionState:
         tests_measured=sum(bool(set(state.checks.values()) & _MEASURED) for state in wanted),
         evidence_wanted=len(claimed),
         evidence_attached=sum(bool(state.evidence.attached) for state in claimed),
-        evidence_aged=sum(bool(state.evidence.aged) for state in claimed),
+        evidence_aged=sum(state.evidence.is_stale for state in claimed),
         statuses=dict(sorted(Counter(facts.runs[check].outcome.status for check in checks).items())),
         contradictions=contradictions,
         ceiling=None if skipped else ceiling,

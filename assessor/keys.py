@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from assessor.errors import UsageError
-from assessor.signing import APPLICATION, require_libraries
+from assessor.pdf_container import APPLICATION
+from assessor.signers import require_libraries
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -28,6 +29,8 @@ class KeyFiles(NamedTuple):
     """Signing key and certificates, PKCS#12, encrypted."""
     ca: Path
     """Certificate of the test CA, PEM: the `--trust` of a reader."""
+    crl: Path
+    """Its revocation list, empty, PEM: the `--revocation` of a signer who tries level B-LT."""
 
 
 def new_key(folder: Path, *, name: str, organisation: str, passphrase: str, days: int = 825) -> KeyFiles:
@@ -36,28 +39,29 @@ def new_key(folder: Path, *, name: str, organisation: str, passphrase: str, days
     The CA's private key is thrown away: it certifies this one key and nothing else, ever.
 
     Args:
-        folder: Where `key.p12` (mode 0600) and `ca.pem` are written; made if missing.
+        folder: Where `key.p12` (mode 0600), `ca.pem` and `ca.crl` are written; made if missing.
         name: Who signs, at most 39 characters; the certificate adds "(test only, not trusted)".
         organisation: Organisation of the signer, at most 64 characters.
         passphrase: Encrypts the private key; not empty.
         days: For how long the certificate holds. 825 days is what browsers once allowed.
 
     Returns:
-        The two files.
+        The files.
 
     Raises:
         UsageError: A file is there already or cannot be written, or an argument is unfit.
     """
     require_libraries()
     _check_key_arguments(name, organisation, passphrase, days)
-    files = KeyFiles(folder / "key.p12", folder / "ca.pem")
+    files = KeyFiles(folder / "key.p12", folder / "ca.pem", folder / "ca.crl")
     there = [str(path) for path in files if path.exists()]
     if there:
         raise UsageError(f"{', '.join(there)}: is there already and is not overwritten; choose another folder")
-    p12, ca = _make_key(name.strip(), organisation.strip(), passphrase, days)
+    p12, ca, crl = _make_key(name.strip(), organisation.strip(), passphrase, days)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_new(files.ca, ca, 0o644)
+        _write_new(files.crl, crl, 0o644)
         _write_new(files.p12, p12, 0o600)
     except OSError as error:
         raise UsageError(f"{folder}: cannot write the key: {error.strerror}") from error
@@ -83,7 +87,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         os.fsync(stream.fileno())
 
 
-def _make_key(name: str, organisation: str, passphrase: str, days: int) -> tuple[bytes, bytes]:
+def _make_key(name: str, organisation: str, passphrase: str, days: int) -> tuple[bytes, bytes, bytes]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
@@ -103,7 +107,21 @@ def _make_key(name: str, organisation: str, passphrase: str, days: int) -> tuple
         .build(passphrase.encode())
     )
     p12 = pkcs12.serialize_key_and_certificates(b"ai-assessor test key", key, certificate, [ca], encryption)
-    return p12, ca.public_bytes(serialization.Encoding.PEM)
+    pem = serialization.Encoding.PEM
+    return p12, ca.public_bytes(pem), _revocation_list(ca, ca_key).public_bytes(pem)
+
+
+def _revocation_list(ca: x509.Certificate, ca_key: RSAPrivateKey) -> x509.CertificateRevocationList:
+    """An empty one that holds as long as the CA: its key is thrown away, so nothing can ever be revoked."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    builder = (
+        x509.CertificateRevocationListBuilder(ca.subject, ca.not_valid_before_utc, ca.not_valid_after_utc)
+        .add_extension(x509.CRLNumber(1), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+    )
+    return builder.sign(ca_key, hashes.SHA256())
 
 
 def _subject(common_name: str, organisation: str) -> x509.Name:

@@ -3,7 +3,7 @@
 Each line carries the hash of the line before and its own, the SHA-256 of the line without its `hash` member.
 The chain shows that no line in the middle was changed or taken out. Alone it does not show that its author did not
 write it anew, nor that lines are missing at its end: for that its head must be held by somebody else, as every
-signed report does.
+signed report does. `docs/trust.md` says it at length.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, PlainSerializer, ValidationError
 
+from assessor import merkle
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.contract import Frozen
 from assessor.errors import IntegrityError
@@ -31,6 +32,10 @@ def _inside(name: str) -> str:
     return name
 
 
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 RelativePath = Annotated[str, AfterValidator(_inside)]
 
 
@@ -45,13 +50,55 @@ class Entry(Frozen):
     """One line of the ledger."""
 
     seq: int
-    time: datetime
+    time: Annotated[datetime, PlainSerializer(_stamp, when_used="json")]
     actor: str
     action: str
     because: str
     files: Mapping[RelativePath, Change]
     previous: Sha256
     hash: Sha256
+
+
+class TreeHead(NamedTuple):
+    """What stands for a whole ledger: whoever holds it elsewhere sees every later change to these lines.
+
+    Attributes:
+        size: Number of lines.
+        root: Root of the Merkle tree of RFC 6962 over the lines, without their line feeds.
+        head: Hash of the last line, zeros where there is none.
+    """
+
+    size: int
+    root: str
+    head: str
+
+
+class Line(NamedTuple):
+    """An entry with the files that were edited by hand before it and not recorded: it found them other than left."""
+
+    entry: Entry
+    edited: tuple[str, ...]
+
+
+class Edit(NamedTuple):
+    """A hand edit of a file that was not recorded before the tool wrote a line about the file."""
+
+    line: int
+    name: str
+
+
+class History(NamedTuple):
+    """What a ledger says of the files.
+
+    Attributes:
+        size: Number of lines.
+        files: Digest every recorded file should have now; None for files that were removed.
+        edits: Hand edits that nobody recorded.
+    """
+
+    size: int
+    files: dict[str, str | None]
+    edits: list[Edit]
 
 
 def append(
@@ -71,22 +118,17 @@ def append(
         The line with its line feed, and its entry.
 
     Raises:
-        IntegrityError: The last line is not readable.
+        IntegrityError: The last line is cut off or not readable.
     """
-    seq, previous = 0, START
-    if ledger and not ledger.endswith(b"\n"):
-        raise IntegrityError(CUT_OFF)
-    if ledger:
-        last = _entry(ledger.rstrip(b"\n").rsplit(b"\n", 1)[-1], "last line")
-        seq, previous = last.seq + 1, last.hash
+    newest = last(ledger)
     body = {
-        "seq": seq,
-        "time": (now or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "seq": newest.seq + 1 if newest else 0,
+        "time": _stamp(now or datetime.now(UTC)),
         "actor": actor,
         "action": action,
         "because": because,
         "files": {name: change.model_dump() for name, change in files.items()},
-        "previous": previous,
+        "previous": newest.hash if newest else START,
     }
     line = canonical_json({**body, "hash": sha256_hex(canonical_json(body))})
     return line + b"\n", _entry(line, "new line")
@@ -118,11 +160,79 @@ def entries(ledger: bytes) -> Iterator[Entry]:
         raise IntegrityError(CUT_OFF)
 
 
-def head(ledger: bytes) -> str:
-    """Hash of the last line; zeros for an empty ledger."""
+def last(ledger: bytes) -> Entry | None:
+    """The last line; None where there is none.
+
+    Raises:
+        IntegrityError: It is cut off or not readable.
+    """
     if not ledger:
-        return START
-    return _entry(ledger.rstrip(b"\n").rsplit(b"\n", 1)[-1], "last line").hash
+        return None
+    if not ledger.endswith(b"\n"):
+        raise IntegrityError(CUT_OFF)
+    return _entry(ledger[ledger.rfind(b"\n", 0, -1) + 1 : -1], "last line")
+
+
+def head(ledger: bytes) -> str:
+    """Hash of the last line; zeros for an empty ledger.
+
+    Raises:
+        IntegrityError: The last line is cut off or not readable.
+    """
+    newest = last(ledger)
+    return newest.hash if newest else START
+
+
+def tree_head(ledger: bytes) -> TreeHead:
+    """What stands for these lines; it does not check that they form a chain.
+
+    Raises:
+        IntegrityError: The last line is cut off or not readable.
+    """
+    leaves = ledger.split(b"\n")[:-1]
+    return TreeHead(len(leaves), merkle.root(leaves).hex(), head(ledger))
+
+
+def beginning(ledger: bytes, size: int) -> bytes | None:
+    """The first `size` lines; None where there are fewer."""
+    if not 0 <= size <= ledger.count(b"\n"):
+        return None
+    return ledger[: len(ledger) - len(ledger.split(b"\n", size)[-1])]
+
+
+def lines(ledger: bytes, files: dict[str, str | None] | None = None) -> Iterator[Line]:
+    """Every line, checked as `entries` does, with the hand edits that it tells of.
+
+    Args:
+        ledger: Content of ledger.jsonl.
+        files: Filled with the digest of every file after the line.
+
+    Yields:
+        The lines in order.
+    """
+    now: dict[str, str | None] = {} if files is None else files
+    for entry in entries(ledger):
+        edited = tuple(name for name, change in entry.files.items() if _is_edited(now.get(name), change))
+        now |= {name: change.after for name, change in entry.files.items()}
+        yield Line(entry, edited)
+
+
+def history(ledger: bytes) -> History:
+    """What the ledger says of the files, after checking the chain.
+
+    Raises:
+        IntegrityError: The chain does not hold.
+    """
+    files: dict[str, str | None] = {}
+    size, edits = 0, []
+    for size, line in enumerate(lines(ledger, files), start=1):
+        edits += [Edit(size, name) for name in line.edited]
+    return History(size, files, edits)
+
+
+def _is_edited(recorded: str | None, change: Change) -> bool:
+    """Whether a line found a file other than left; one that was gone and is now as it was, was not edited."""
+    return recorded != change.before and not (change.before is None and change.after == recorded)
 
 
 def expected_files(ledger: bytes) -> dict[str, str | None]:
@@ -131,11 +241,7 @@ def expected_files(ledger: bytes) -> dict[str, str | None]:
     Raises:
         IntegrityError: The chain does not hold.
     """
-    digests: dict[str, str | None] = {}
-    for entry in entries(ledger):
-        for name, change in entry.files.items():
-            digests[name] = change.after
-    return digests
+    return history(ledger).files
 
 
 def _entry(line: bytes, where: str) -> Entry:

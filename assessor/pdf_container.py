@@ -1,24 +1,55 @@
-"""The container of a PDF signature: the gap in the signed bytes, which no signature covers.
+"""The container of a signature (CMS, RFC 5652): encoded anew from what was verified, and compared byte for byte.
 
-Rebuilt from what was verified and compared byte for byte, so that nothing in it can be changed unnoticed.
+Most of a container is covered by no signature. Here nothing in it can be changed unnoticed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from assessor.signing import APPLICATION, chain_mark
+from assessor.certificates import is_chain
 
 if TYPE_CHECKING:
+    from asn1crypto.cms import ContentInfo
     from asn1crypto.x509 import Certificate
     from pyhanko.sign.validation import EmbeddedPdfSignature
 
+APPLICATION = "ai-assessor"
+"""Written into each signature as the tool that made it; covered by the signature."""
 Status = Literal["ok", "failed", "unknown", "withheld"]
+_WHOLE: tuple[Status, str] = ("ok", "The container of the signature holds nothing but what was verified.")
+_STRANGER: tuple[Status, str] = (
+    "failed",
+    "A certificate in the container was changed or does not belong to the signer's.",
+)
+_OTHER_TOOL: tuple[Status, str] = (
+    "unknown",
+    "The container was made by another tool; parts of it, such as a timestamp, were not verified.",
+)
 
 
-def check_container(data: bytes, signature: EmbeddedPdfSignature, roots: list[Certificate]) -> tuple[Status, str]:
-    """The gap: one hexadecimal string, in it the verified parts in their only encoding, then zeros."""
+def chain_mark(certificates: Iterable[bytes]) -> str:
+    """Stands in each signature and is covered by it, so that the certificates (DER) beside it are too."""
+    return f"chain sha256 {hashlib.sha256(b''.join(sorted(certificates))).hexdigest()}"
+
+
+def check_container(
+    data: bytes, signature: EmbeddedPdfSignature, roots: Sequence[Certificate], stamp_roots: Sequence[Certificate]
+) -> tuple[Status, str]:
+    """The gap in the signed bytes: one hexadecimal string, in it the verified parts in their only encoding, then zeros.
+
+    Args:
+        data: The PDF.
+        signature: Signature or timestamp of the document.
+        roots: Certificates that a signer's may have been issued by.
+        stamp_roots: Certificates that a timestamp authority's must have been issued by; empty if nobody said.
+
+    Returns:
+        Whether all of it is accounted for, in a sentence.
+    """
     byte_range: Any = signature.byte_range
     _, length, after, _ = byte_range
     gap = data[length:after]
@@ -27,48 +58,85 @@ def check_container(data: bytes, signature: EmbeddedPdfSignature, roots: list[Ce
     content = bytes.fromhex(gap[1:-1].decode())
     if content != signature.pkcs7_content:
         return "failed", "The signature is not the one that stands in the gap of the signed bytes."
-    verified = content == _rebuilt(signature).ljust(len(content), b"\0")
+    container = loaded(content)
+    verified = content == rebuilt(container).ljust(len(content), b"\0")
+    if signature.sig_object_type == "/DocTimeStamp":
+        return _of_timestamp(container, stamp_roots) if verified else _OTHER_TOOL
     tool = signature.sig_object.get("/Prop_Build", {}).get("/App", {})
     if tool.get("/Name") == f"/{APPLICATION}":
-        if verified and tool.get("/REx") == chain_mark(_embedded(signature)):
-            return "ok", "The container of the signature holds nothing but what was verified."
-        return "failed", "The container of the signature was changed in a part that the signed bytes leave out."
-    chain = _chain(signature, roots)
+        if not verified or tool.get("/REx") != chain_mark(embedded(container)):
+            return "failed", "The container of the signature was changed in a part that the signed bytes leave out."
+    else:
+        chain = is_chain(signature.signer_cert.dump(), _others(container), roots)
+        if chain is False:
+            return _STRANGER
+        if not (verified and chain):
+            return _OTHER_TOOL
+    stamp = timestamp_in(container)
+    return _of_timestamp(stamp, stamp_roots) if stamp else _WHOLE
+
+
+def _of_timestamp(stamp: ContentInfo, roots: Sequence[Certificate]) -> tuple[Status, str]:
+    """Whether the certificates in a timestamp were verified; its own one stands in what it signs (RFC 5816)."""
+    others = _others(stamp)
+    chain = is_chain(_own(stamp), others, roots)
     if chain is False:
-        return "failed", "A certificate in the container was changed or does not belong to the signer's."
-    if verified and chain:
-        return "ok", "The container of the signature holds nothing but what was verified."
-    return "unknown", "The container was made by another tool; parts of it, such as a timestamp, were not verified."
+        return _STRANGER
+    if chain or not others:
+        return _WHOLE
+    return (
+        "unknown",
+        "A certificate in the timestamp cannot be checked without the one that issued it; see --tsa-trust.",
+    )
 
 
-def _embedded(signature: EmbeddedPdfSignature) -> list[bytes]:
-    return [one.chosen.dump() for one in signature.signed_data["certificates"] if one.name == "certificate"]
+def loaded(content: bytes) -> ContentInfo:
+    """The container at the beginning of some bytes."""
+    from asn1crypto.cms import ContentInfo
+
+    container: ContentInfo = ContentInfo.load(content)  # zeros follow
+    return container
 
 
-def _chain(signature: EmbeddedPdfSignature, roots: list[Certificate]) -> bool | None:
-    """Whether each certificate was issued by the next, the last by itself or a root; None if the issuer is missing."""
-    rest, current = _embedded(signature), signature.signer_cert.dump()
-    rest.remove(current)
-    while rest and not _issued(current, current):
-        issuer = next((one for one in rest if _issued(current, one)), None)
-        if issuer is None:
-            break
+def embedded(container: ContentInfo) -> list[bytes]:
+    """The certificates in a container, DER."""
+    found: Any = container["content"]["certificates"]
+    return [one.chosen.dump() for one in found if one.name == "certificate"]
+
+
+def timestamp_in(container: ContentInfo) -> ContentInfo | None:
+    """The timestamp beside the signature in a container; covered by no signature but its own."""
+    (info,) = container["content"]["signer_infos"]
+    found = [one for one in info["unsigned_attrs"] or () if one["type"].native == "signature_time_stamp_token"]
+    token: ContentInfo | None = found[0]["values"][0] if found else None
+    return token
+
+
+def _own(container: ContentInfo) -> bytes:
+    from pyhanko.sign.validation.generic_cms import extract_certs_for_validation
+
+    own: bytes = extract_certs_for_validation(container["content"]).signer_cert.dump()
+    return own
+
+
+def _others(container: ContentInfo) -> list[bytes]:
+    rest = embedded(container)
+    rest.remove(_own(container))
+    return rest
+
+
+def tidied(stamp: ContentInfo) -> ContentInfo:
+    """A timestamp with nothing in it but what can be verified: as it is put beside a signature."""
+    from asn1crypto.x509 import Certificate
+
+    own, rest = _own(stamp), [Certificate.load(one) for one in embedded(stamp)]
+    chain, current = [own], Certificate.load(own)
+    rest = [one for one in rest if one.subject != one.issuer]  # a root is worth nothing but to who has it already
+    while issuer := next((one for one in rest if one.subject == current.issuer), None):
         rest.remove(issuer)
+        chain.append(issuer.dump())
         current = issuer
-    whole = any(_issued(current, one) for one in [current, *(root.dump() for root in roots)])
-    return False if rest else whole or None
-
-
-def _issued(certificate: bytes, issuer: bytes) -> bool:
-    """Whether the signature on a certificate (DER) is its issuer's."""
-    from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        x509.load_der_x509_certificate(certificate).verify_directly_issued_by(x509.load_der_x509_certificate(issuer))
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
+    return loaded(rebuilt(stamp, chain))
 
 
 def _tlv(tag: int, *parts: bytes) -> bytes:
@@ -78,31 +146,52 @@ def _tlv(tag: int, *parts: bytes) -> bytes:
     return bytes([tag]) + (size if len(value) < 128 else bytes([0x80 | len(size)]) + size) + value
 
 
-def _algorithm(found: Any) -> bytes:
-    """An algorithm without parameters or with NULL, in the one encoding that `sign_pdf` writes."""
-    name = found["algorithm"].native
-    if name == "rsassa_pkcs1v15":  # means the same, and may stand there too (RFC 3370, 3.2)
-        name = "sha256_rsa"
-    null = b"\x05\0" if found.dump().endswith(b"\x05\0") else b""
-    return _tlv(0x30, type(found["algorithm"])(name).dump(), null)
+def _algorithm(found: Any, name: str = "") -> bytes:
+    """An algorithm in one encoding: parameters as they are, or none, or NULL."""
+    kind = type(found["algorithm"])
+    parameters = found["parameters"].dump() if found["parameters"].native is not None else b""
+    null = b"\x05\0" if not parameters and found.dump().endswith(b"\x05\0") else parameters
+    return _tlv(0x30, kind(name or found["algorithm"].native).dump(), null)
 
 
-def _rebuilt(signature: EmbeddedPdfSignature) -> bytes:
-    """The container encoded anew from what the checks verify: digest, signed attributes, signature, certificates.
+def _signature_algorithm(info: Any) -> bytes:
+    """`rsaEncryption` means the same as the name that says the hash too, and may stand there (RFC 3370, 3.2)."""
+    found = info["signature_algorithm"]
+    plain_rsa = found["algorithm"].native == "rsassa_pkcs1v15"
+    return _algorithm(found, f"{info['digest_algorithm']['algorithm'].native}_rsa" if plain_rsa else "")
 
-    RFC 5652, 5.1 and 5.3, in the shape that `sign_pdf` writes: version 1, one signer named by
-    issuer and serial number, detached content, no revocation lists, no unsigned attributes.
+
+def rebuilt(container: ContentInfo, certificates: Sequence[bytes] | None = None) -> bytes:
+    """A container encoded anew from what is verified: digest, signed attributes, signature, certificates, timestamp.
+
+    RFC 5652, 5.1 and 5.3, in the shape that `sign_pdf` writes: one signer named by issuer and serial
+    number, no revocation lists, no unsigned attribute but a timestamp.
+
+    Args:
+        container: Signature, or timestamp.
+        certificates: DER; default those in it.
+
+    Returns:
+        The only encoding it can have.
     """
-    from asn1crypto.cms import ContentInfo, ContentType
+    from asn1crypto.cms import CMSAttributeType, ContentType
+    from asn1crypto.x509 import Certificate
 
-    signer: Any = signature.signer_cert
-    info: Any = signature.signer_info
-    digest, version = _algorithm(info["digest_algorithm"]), b"\x02\x01\x01"
+    data: Any = container["content"]
+    (info,) = data["signer_infos"]
+    signer: Any = Certificate.load(_own(container))
+    what = data["encap_content_info"]["content_type"].native
+    digest, version = _algorithm(info["digest_algorithm"]), b"\x02\x01"
     sid = _tlv(0x30, signer.issuer.dump(), signer["tbs_certificate"]["serial_number"].dump())
     attributes = _tlv(0xA0, info["signed_attrs"].contents or b"")
     made = _tlv(0x04, info["signature"].native)
-    signer_info = _tlv(0x30, version, sid, digest, attributes, _algorithm(info["signature_algorithm"]), made)
-    certificates = _tlv(0xA0, *_embedded(signature))
-    content = ContentInfo({"content_type": "data"}).dump()
-    body = _tlv(0x30, version, _tlv(0x31, digest), content, certificates, _tlv(0x31, signer_info))
+    stamp = timestamp_in(container)
+    kind = CMSAttributeType("signature_time_stamp_token").dump()
+    unsigned = _tlv(0xA1, _tlv(0x30, kind, _tlv(0x31, rebuilt(stamp)))) if stamp else b""
+    signer_info = _tlv(0x30, version, b"\x01", sid, digest, attributes, _signature_algorithm(info), made, unsigned)
+    signed = b"" if what == "data" else _tlv(0xA0, _tlv(0x04, bytes(data["encap_content_info"]["content"])))
+    content = _tlv(0x30, ContentType(what).dump(), signed)
+    others = _tlv(0xA0, *(embedded(container) if certificates is None else certificates))
+    number = b"\x01" if what == "data" else b"\x03"
+    body = _tlv(0x30, version, number, _tlv(0x31, digest), content, others, _tlv(0x31, signer_info))
     return _tlv(0x30, ContentType("signed_data").dump(), _tlv(0xA0, body))

@@ -4,20 +4,37 @@ A PDF signature covers the file but for one gap, the hexadecimal string that hol
 container (CMS, RFC 5652). Viewers never look at most of that gap: the padding, the letter case,
 the certificates of the chain, several fields of the container. Here the gap is held to the only
 bytes it can have if all it holds is verified, so that a change of any byte of the file shows.
+
+A signature is judged at the moment of a trusted timestamp where there is one, else now.
 """
 
 from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from assessor.certificates import (
+    DIGESTS,
+    LIBRARIES,
+    NO_REVOCATION,
+    Revocation,
+    Trust,
+    name_of,
+    plain,
+    read_certificates,
+    read_revocation,
+    trust,
+)
 from assessor.errors import IntegrityError, UsageError
-from assessor.pdf_container import Status, check_container
-from assessor.signing import quiet, require_libraries
+from assessor.pdf_container import Status, check_container, loaded, timestamp_in
+from assessor.pdf_revisions import Revision, appended, got
+from assessor.signers import quiet, require_libraries
+from assessor.timestamps import digest_of, examined
 
 if TYPE_CHECKING:
     from asn1crypto.x509 import Certificate
@@ -25,11 +42,8 @@ if TYPE_CHECKING:
     from pyhanko.sign.validation import EmbeddedPdfSignature, PdfSignatureStatus
     from pypdf import PdfReader
 
-
 _WHITESPACE = b"\0\t\n\f\r "  # ISO 32000-2:2020, table 1
 _TRACES = (b"/ByteRange", b"/SubFilter")  # of a signature, in a file too damaged to be read
-_DIGESTS = {"sha256", "sha384", "sha512", "sha3_256", "sha3_384", "sha3_512"}
-_LIBRARIES = ("pyhanko", "pyhanko_certvalidator", "pypdf")
 
 
 class Finding(NamedTuple):
@@ -40,20 +54,65 @@ class Finding(NamedTuple):
     sentence: str
 
 
-def check_signatures(data: bytes, trust: list[bytes], *, now: datetime | None = None) -> list[Finding]:
+@dataclass
+class Reader:
+    """Whom a reader trusts, and what is known when a signature is judged.
+
+    Attributes:
+        roots: Trusted for signers; empty if identity is not to be checked.
+        stamp_roots: Trusted for timestamps.
+        now: The clock's.
+        moment: When certificates have to be valid: now, or when a later timestamp that holds was made.
+        revocation: Lists found in the file.
+        others: Certificates found in the file.
+        says_who_stamps: Whether `stamp_roots` were named for timestamps, not taken from `roots`.
+    """
+
+    roots: list[Certificate]
+    stamp_roots: list[Certificate]
+    now: datetime
+    moment: datetime
+    revocation: Revocation = NO_REVOCATION
+    others: tuple[Certificate, ...] = ()
+    says_who_stamps: bool = False
+
+
+def reader_of(trust: Sequence[bytes], stamp_trust: Sequence[bytes], now: datetime | None) -> Reader:
+    """A reader who trusts these certificates.
+
+    Args:
+        trust: PEM, for signers.
+        stamp_trust: PEM, for timestamp authorities; empty for the same.
+        now: Default the clock's.
+
+    Returns:
+        The reader.
+    """
+    roots, moment = read_certificates(trust), (now or datetime.now(UTC)).astimezone()
+    stamp_roots = read_certificates(stamp_trust) if stamp_trust else roots
+    return Reader(roots, stamp_roots, moment, moment, says_who_stamps=bool(stamp_trust))
+
+
+def check_signatures(
+    data: bytes,
+    trust: Sequence[bytes],
+    *,
+    stamp_trust: Sequence[bytes] = (),
+    now: datetime | None = None,
+    strict: bool = False,
+) -> list[Finding]:
     """Findings on every signature of a PDF; the file stands if none of them is "failed".
 
-    A single signature takes well under a second. With several, pyHanko compares the revisions,
-    which takes 2 seconds on a tagged file (PDF/UA) of 40 pages.
-
-    Nothing may follow the last signature, so B-LT and B-LTA files fail. The container of a
-    signature that `sign_pdf` made may hold nothing that no signature covers; another tool's
-    may (timestamps, revocation lists), and is then "unknown".
+    What was appended is judged by the objects that changed (`pdf_revisions`). The container of a
+    signature that `sign_pdf` made may hold nothing that no signature covers; another tool's may,
+    and is then "unknown".
 
     Args:
         data: The PDF.
         trust: Certificates in PEM that the reader trusts; empty if identity is not to be checked.
-        now: Moment at which certificates have to be valid; default the clock's.
+        stamp_trust: Those trusted for timestamps; empty for the same.
+        now: Moment at which certificates have to be valid where no timestamp holds; default the clock's.
+        strict: Also ask pyHanko to compare all objects of the revisions, half a minute for a long tagged file.
 
     Returns:
         The findings, the file's first, then those of each signature in the order of signing.
@@ -62,24 +121,41 @@ def check_signatures(data: bytes, trust: list[bytes], *, now: datetime | None = 
         UsageError: `data` is no PDF, or `trust` holds no certificate.
     """
     require_libraries()
-    roots, moment = _certificates(trust), (now or datetime.now(UTC)).astimezone()
-    with quiet(*_LIBRARIES):
+    reader = reader_of(trust, stamp_trust, now)
+    with quiet(*LIBRARIES):
         try:
             signatures = _signatures(data)
         except Exception as error:  # any kind: pyHanko lets KeyError, TypeError, RecursionError and more through
             if not any(trace in data for trace in _TRACES):
-                raise UsageError(f"is no readable PDF: {_plain(error)}") from error
-            return [Finding("signature", "failed", f"The file is damaged, no signature can be read: {_plain(error)}.")]
-        if not signatures:
+                raise UsageError(f"is no readable PDF: {plain(error)}") from error
+            return [Finding("signature", "failed", f"The file is damaged, no signature can be read: {plain(error)}.")]
+        if not any(_is_signature(one) for one in signatures):
             return [Finding("signature", "failed", "The file carries no signature.")]
-        names = ", ".join(_name(signature) for signature in signatures)
-        findings = [Finding("signature", "ok", f"The file carries {len(signatures)} signature(s): {names}.")]
-        findings.append(_ending(data, signatures))
-        for signature in signatures:
-            findings += _examined(data, signature, roots, moment)
-        intact = all(finding.status != "failed" or finding.name.endswith(" trust") for finding in findings)
-        findings += [_modifications(signature, intact) for signature in signatures[:-1]]
-        return findings
+        return _checked(data, signatures, reader, strict)
+
+
+def _checked(data: bytes, signatures: list[EmbeddedPdfSignature], reader: Reader, strict: bool) -> list[Finding]:
+    names = [_name(signature) for signature in signatures if _is_signature(signature)]
+    findings = [Finding("signature", "ok", f"The file carries {len(names)} signature(s): {', '.join(names)}.")]
+    try:
+        ends = [_end(signature) for signature in signatures]
+    except Exception as error:  # noqa: BLE001 - as in check_signatures
+        return [*findings, Finding("ending", "failed", f"What a signature covers cannot be told: {plain(error)}.")]
+    revisions = appended(data, ends)
+    findings.append(_ending(data, ends, revisions))
+    try:
+        reader.revocation, reader.others = _store(signatures[-1])
+    except Exception as error:  # noqa: BLE001 - as in check_signatures
+        findings.append(Finding("revocation data", "failed", f"The revocation lists cannot be read: {plain(error)}."))
+    judged: list[list[Finding]] = []
+    for signature in reversed(signatures):  # a later timestamp says when an earlier signature was there
+        judged.append(_examined(data, signature, reader))
+    findings += [finding for each in reversed(judged) for finding in each]
+    for signature, end in zip(signatures, ends, strict=True):
+        after = [revision for revision in revisions if end < revision.end <= ends[-1]]
+        if after and _is_signature(signature):
+            findings += _modifications(signature, after, strict)
+    return findings
 
 
 def signed_revision(data: bytes) -> bytes:
@@ -97,11 +173,11 @@ def signed_revision(data: bytes) -> bytes:
         IntegrityError: There is no signature, or what it covers cannot be told.
     """
     require_libraries()
-    with quiet(*_LIBRARIES):
+    with quiet(*LIBRARIES):
         try:
             return data[: min(_end(signature) for signature in _signatures(data))]
         except Exception as error:  # as in check_signatures
-            raise IntegrityError(f"what the signatures of the PDF cover cannot be told: {_plain(error)}") from error
+            raise IntegrityError(f"what the signatures of the PDF cover cannot be told: {plain(error)}") from error
 
 
 def attachments(data: bytes) -> dict[str, bytes]:
@@ -117,11 +193,11 @@ def attachments(data: bytes) -> dict[str, bytes]:
         IntegrityError: The file is damaged, or two different files have one name.
     """
     require_libraries()
-    with quiet(*_LIBRARIES):
+    with quiet(*LIBRARIES):
         try:
             found = {str(name): list(contents) for name, contents in _reader(data).attachments.items()}
         except Exception as error:  # pypdf lets AttributeError, zlib.error and others through on a broken file
-            raise IntegrityError(f"the PDF is damaged, its attachments cannot be read: {_plain(error)}") from error
+            raise IntegrityError(f"the PDF is damaged, its attachments cannot be read: {plain(error)}") from error
     for name, contents in found.items():
         if len(set(contents)) != 1:
             raise IntegrityError(f"the PDF holds {len(set(contents))} different attachments named {name!r}")
@@ -142,7 +218,7 @@ def page_text(data: bytes, page_numbers: Iterable[int]) -> str:
         IntegrityError: The file is damaged or has no such page.
     """
     require_libraries()
-    with quiet(*_LIBRARIES):
+    with quiet(*LIBRARIES):
         try:
             pages = _reader(data).pages
             wanted = list(page_numbers)
@@ -152,7 +228,7 @@ def page_text(data: bytes, page_numbers: Iterable[int]) -> str:
         except IntegrityError:
             raise
         except Exception as error:  # as in attachments
-            raise IntegrityError(f"the PDF is damaged, its text cannot be read: {_plain(error)}") from error
+            raise IntegrityError(f"the PDF is damaged, its text cannot be read: {plain(error)}") from error
     return "".join(unicodedata.normalize("NFKC", text).split())
 
 
@@ -164,37 +240,42 @@ def _reader(data: bytes) -> PdfReader:
     return PdfReader(io.BytesIO(data))
 
 
-def _plain(text: object) -> str:
-    """Text from a file nobody vouches for: short, one line, nothing that drives a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in str(text))[:160]
-
-
-def _certificates(trust: list[bytes]) -> list[Certificate]:
-    from asn1crypto import pem
-    from asn1crypto.x509 import Certificate
-
-    try:
-        unarmor: Any = pem.unarmor
-        blocks = [block for one in trust for block in unarmor(one, multiple=True)]
-        found = [Certificate.load(der, strict=True) for kind, _, der in blocks if kind == "CERTIFICATE"]
-        subjects = [certificate.subject.native for certificate in found]  # parsed on first use only
-    except ValueError as error:
-        raise UsageError(f"trusted certificates: no readable PEM: {_plain(error)}") from error
-    if len(subjects) < len(trust):
-        raise UsageError(f"trusted certificates: found {len(subjects)} in {len(trust)} file(s)")
-    return found
+def _is_signature(signature: EmbeddedPdfSignature) -> bool:
+    """A person's, not a timestamp of the document."""
+    return bool(signature.sig_object_type == "/Sig")
 
 
 def _signatures(data: bytes) -> list[EmbeddedPdfSignature]:
     from pyhanko.pdf_utils.reader import PdfFileReader
+    from pyhanko.sign.fields import enumerate_sig_fields
 
     if b"%PDF-" not in data[:1024]:
         raise ValueError("no %PDF- at its beginning")
-    return list(PdfFileReader(io.BytesIO(data)).embedded_signatures)
+    reader = PdfFileReader(io.BytesIO(data))
+    found = list(reader.embedded_signatures)
+    if len(found) != sum(1 for _ in enumerate_sig_fields(reader, filled_status=True)):
+        raise ValueError("a signature of unknown kind stands in it")
+    return found
+
+
+def _store(signature: EmbeddedPdfSignature) -> tuple[Revocation, tuple[Certificate, ...]]:
+    """Revocation lists and certificates that the file carries (document security store)."""
+    from asn1crypto.x509 import Certificate
+
+    store = got(signature.reader.root, "/DSS", {})
+    found = [read_revocation(one.data) for name in ("/CRLs", "/OCSPs") for one in _listed(store, name)]
+    lists = tuple(one for each in found for one in each.lists)
+    responses = tuple(one for each in found for one in each.responses)
+    return Revocation(lists, responses), tuple(Certificate.load(one.data) for one in _listed(store, "/Certs"))
+
+
+def _listed(store: Any, name: str) -> list[Any]:
+    found = got(store, name, ())
+    return [found[place] for place in range(len(found))]
 
 
 def _name(signature: EmbeddedPdfSignature) -> str:
-    return _plain(signature.field_name)
+    return plain(signature.field_name)
 
 
 def _end(signature: EmbeddedPdfSignature) -> int:
@@ -206,48 +287,77 @@ def _end(signature: EmbeddedPdfSignature) -> int:
     return after + rest
 
 
-def _ending(data: bytes, signatures: list[EmbeddedPdfSignature]) -> Finding:
-    try:
-        ends = [_end(signature) for signature in signatures]
-    except Exception as error:  # noqa: BLE001 - as in check_signatures
-        return Finding("ending", "failed", f"What a signature covers cannot be told: {_plain(error)}.")
+def _ending(data: bytes, ends: list[int], revisions: list[Revision]) -> Finding:
+    name, last = "ending", ends[-1]
     if ends != sorted(set(ends)):
-        return Finding("ending", "failed", "Two signatures claim to cover the same bytes.")
-    if ends[-1] != len(data):
-        return Finding("ending", "failed", f"{len(data) - ends[-1]} bytes lie outside what the last signature covers.")
+        return Finding(name, "failed", "Two signatures claim to cover the same bytes.")
+    tail = [revision for revision in revisions if revision.end > last]
+    changes = [change for revision in tail for change in revision.forbidden]
+    changes += [
+        f"a signature of unknown kind ({field})"
+        for revision in tail
+        for field in (*revision.signatures, *revision.timestamps)
+    ]
+    size = len(data) - last
+    if changes or last > len(data):
+        told = "; ".join(changes)
+        return Finding(name, "failed", f"{size} bytes lie outside what the last signature covers: {told}.")
     if not data.rstrip(_WHITESPACE).endswith(b"%%EOF"):
-        return Finding("ending", "failed", "Something follows the end mark of the PDF.")
-    return Finding("ending", "ok", "Nothing was added after the last signature.")
+        return Finding(name, "failed", "Something follows the end mark of the PDF.")
+    if tail:
+        sentence = f"After the last signature only certificates and revocation lists were added, {size} bytes."
+        return Finding(name, "ok", sentence)
+    return Finding(name, "ok", "Nothing was added after the last signature.")
 
 
-def _examined(
-    data: bytes, signature: EmbeddedPdfSignature, roots: list[Certificate], moment: datetime
-) -> list[Finding]:
+def _examined(data: bytes, signature: EmbeddedPdfSignature, reader: Reader) -> list[Finding]:
     name = _name(signature)
     try:
+        if not _is_signature(signature):
+            return _examined_stamp(data, signature, reader)
+        container = Finding(f"{name} container", *_container(data, signature, reader))
+        time, moment = _time(signature, reader)
         return [
-            Finding(f"{name} integrity", *_integrity(_validated(signature, [], moment))),
+            Finding(f"{name} integrity", *_integrity(_validated(signature))),
             Finding(f"{name} coverage", *_coverage(data, signature)),
-            Finding(f"{name} container", *check_container(data, signature, roots)),
-            Finding(f"{name} signer", "ok", f"Signed in the name of {_who(signature.signer_cert)}."),
-            Finding(f"{name} time", "unknown", _when(signature)),
-            Finding(f"{name} trust", *_trust(signature, roots, moment)),
+            container,
+            Finding(f"{name} signer", "ok", f"Signed in the name of {name_of(signature.signer_cert)}."),
+            Finding(f"{name} time", *time),
+            Finding(f"{name} trust", *_trust(signature, reader, moment)),
         ]
     except Exception as error:  # noqa: BLE001 - as in check_signatures
-        sentence = f"The signature is damaged and cannot be checked: {_plain(error)}."
+        sentence = f"The signature is damaged and cannot be checked: {plain(error)}."
         return [Finding(f"{name} integrity", "failed", sentence)]
 
 
-def _validated(signature: EmbeddedPdfSignature, roots: list[Certificate], moment: datetime) -> PdfSignatureStatus:
+def _examined_stamp(data: bytes, signature: EmbeddedPdfSignature, reader: Reader) -> list[Finding]:
+    """A timestamp of the document; where it holds, what is before it is judged at its moment."""
+    name = f"document timestamp {signature.signed_revision}"
+    findings = [
+        Finding(f"{name} coverage", *_coverage(data, signature)),
+        Finding(f"{name} container", *_container(data, signature, reader)),
+    ]
+    stamped = _stamped(loaded(signature.pkcs7_content), signature.compute_digest, reader)
+    findings.append(Finding(f"{name} time", *stamped.finding))
+    if stamped.moment and all(finding.status != "failed" for finding in findings):
+        reader.moment = stamped.moment
+    return findings
+
+
+def _container(data: bytes, signature: EmbeddedPdfSignature, reader: Reader) -> tuple[Status, str]:
+    return check_container(data, signature, reader.roots, reader.stamp_roots if reader.says_who_stamps else [])
+
+
+def _validated(signature: EmbeddedPdfSignature) -> PdfSignatureStatus:
     from pyhanko.sign.validation import validate_pdf_signature
     from pyhanko_certvalidator import ValidationContext
 
-    context = ValidationContext(trust_roots=roots, allow_fetching=False, moment=moment)
+    context = ValidationContext(trust_roots=[], allow_fetching=False)
     return validate_pdf_signature(signature, context, skip_diff=True)
 
 
 def _integrity(status: PdfSignatureStatus) -> tuple[Status, str]:
-    if status.md_algorithm not in _DIGESTS:
+    if status.md_algorithm not in DIGESTS:
         return "failed", f"The signature rests on {status.md_algorithm}, which can be forged."
     if not status.intact:
         return "failed", "The file was changed: its bytes are not those that were signed."
@@ -260,42 +370,100 @@ def _coverage(data: bytes, signature: EmbeddedPdfSignature) -> tuple[Status, str
     from pyhanko.sign.validation import SignatureCoverageLevel
 
     end = _end(signature)
-    if end == len(data) and signature.coverage == SignatureCoverageLevel.ENTIRE_FILE:
+    if end == len(data) and signature.evaluate_signature_coverage() == SignatureCoverageLevel.ENTIRE_FILE:
         return "ok", f"The signature covers the whole file, {end} bytes."
-    if end < len(data) and signature.coverage == SignatureCoverageLevel.ENTIRE_REVISION:
+    if end < len(data) and signature.evaluate_signature_coverage() == SignatureCoverageLevel.ENTIRE_REVISION:
         return "ok", f"The signature covers the file as it was then, the first {end} of {len(data)} bytes."
     return "failed", f"The signature leaves out parts of the first {end} of {len(data)} bytes."
 
 
-def _who(certificate: Certificate) -> str:
-    names = certificate.subject.native
-    parts = [names[key] for key in ("common_name", "organization_name") if names.get(key)]
-    return _plain(", ".join(map(str, parts)) or certificate.subject.human_friendly)
+class Stamped(NamedTuple):
+    """What a timestamp is worth to a reader."""
+
+    finding: tuple[Status, str]
+    moment: datetime | None = None
+    """When the authority says it was, if the reader trusts it."""
 
 
-def _when(signature: EmbeddedPdfSignature) -> str:
-    moment = signature.self_reported_timestamp
-    if moment is None:
-        return "The signature claims no time."
-    return f"Signed on {moment:%Y-%m-%d} at {moment:%H:%M:%S %Z}: claimed by the signer's clock, no timestamp."
-
-
-def _trust(signature: EmbeddedPdfSignature, roots: list[Certificate], moment: datetime) -> tuple[Status, str]:
-    if not roots:
-        return "unknown", "Identity not checked, no --trust given: anyone can make a certificate with this name."
-    signer = signature.signer_cert
+def _stamped(token: Any, digest: Any, reader: Reader) -> Stamped:
     try:
-        status = _validated(signature, roots, moment)
+        stamp = examined(token, digest, reader.stamp_roots, reader.moment, reader.revocation)
     except Exception as error:  # noqa: BLE001 - as in check_signatures
-        return "failed", f"The signer's certificate cannot be followed to a trusted one: {_plain(error)}."
-    if status.trusted:
-        return "ok", "The signer's certificate leads to a trusted one; revocation was not looked up."
-    if signer.not_valid_after < moment:
-        return "failed", f"The signer's certificate expired on {signer.not_valid_after:%Y-%m-%d}."
-    if signer.not_valid_before > moment:
-        return "failed", f"The signer's certificate holds only from {signer.not_valid_before:%Y-%m-%d}."
-    reason = str(status.trust_problem_indic).rpartition(".")[2]
-    return "failed", f"The signer's certificate leads to none of the trusted ones ({reason})."
+        return Stamped(("failed", f"The timestamp does not hold: {plain(error)}."))
+    said = f"{stamp.moment:%Y-%m-%d} at {stamp.moment:%H:%M:%S} UTC"
+    who, led = stamp.authority, stamp.trust
+    if led.root and led.revocation != "unsettled":
+        sentence = f"Not later than {said}, as the timestamp of {who} says; it leads to {led.root}, which you trust."
+        return Stamped(("ok", sentence), stamp.moment)
+    if led.root:
+        sentence = f"Not later than {said}, says {who}; whether its certificate was revoked cannot be told."
+        return Stamped(("unknown", sentence))
+    if reader.says_who_stamps:
+        return Stamped(("failed", f"A timestamp says {said}, but the certificate of {who} {led.fault}."))
+    return Stamped(("unknown", f"A timestamp of {who} says {said}; name whom you trust for that with --tsa-trust."))
+
+
+def _time(signature: EmbeddedPdfSignature, reader: Reader) -> tuple[tuple[Status, str], datetime]:
+    """When it was signed, and at which moment its certificate has to be valid."""
+    token = timestamp_in(loaded(signature.pkcs7_content))
+    if token is not None:
+        value: Any = signature.signer_info["signature"].native
+        stamped = _stamped(token, digest_of(value), reader)
+        return stamped.finding, stamped.moment or reader.moment
+    if reader.moment < reader.now:
+        sentence = f"Not later than {reader.moment:%Y-%m-%d} at {reader.moment:%H:%M:%S} UTC, by a later timestamp."
+        return ("ok", sentence), reader.moment
+    claimed = signature.self_reported_timestamp
+    if claimed is None:
+        return ("unknown", "The signature claims no time."), reader.moment
+    sentence = f"Signed on {claimed:%Y-%m-%d} at {claimed:%H:%M:%S %Z}: claimed by the signer's clock, no timestamp."
+    return ("unknown", sentence), reader.moment
+
+
+def _trust(signature: EmbeddedPdfSignature, reader: Reader, moment: datetime) -> tuple[Status, str]:
+    others = [*signature.other_embedded_certs, *reader.others]
+    return trusted(signature.signer_cert, others, reader, moment)
+
+
+def trusted(
+    certificate: Certificate, others: Sequence[Certificate], reader: Reader, moment: datetime
+) -> tuple[Status, str]:
+    """Whether a signer's certificate leads to one that the reader trusts, in a sentence.
+
+    Args:
+        certificate: The signer's.
+        others: Certificates that may stand between.
+        reader: Who trusts whom.
+        moment: When it has to be valid.
+
+    Returns:
+        Status and sentence.
+    """
+    if not reader.roots:
+        return "unknown", "Identity not checked, no --trust given: anyone can make a certificate with this name."
+    led: Trust = trust(certificate, others, reader.roots, moment, revocation=reader.revocation)
+    if led.root is None:
+        return "failed", f"The signer's certificate {led.fault}."
+    words = f"The signer's certificate leads to {led.root}, which you trust"
+    if certificate.not_valid_after < reader.now:
+        words += f" (it expired on {certificate.not_valid_after:%Y-%m-%d}, after the timestamp)"
+    if led.revocation == "unsettled":
+        return "unknown", f"{words}; whether it was revoked cannot be told from the lists in the file."
+    if led.revocation == "not revoked":
+        return "ok", f"{words}, and was not revoked."
+    return "ok", f"{words}; revocation was not looked up."
+
+
+def _modifications(signature: EmbeddedPdfSignature, after: list[Revision], strict: bool) -> list[Finding]:
+    """Whether what came after a signature is no more than later signatures with what they need."""
+    name = _name(signature)
+    changes = "; ".join(change for revision in after for change in revision.forbidden)
+    if changes:
+        sentence = f"After this signature more was changed than later signatures need: {changes}."
+        return [Finding(f"{name} modifications", "failed", sentence)]
+    sentence = "After this signature nothing was added but later signatures, timestamps and revocation data."
+    finding = Finding(f"{name} modifications", "ok", sentence)
+    return [finding, second_opinion(signature)] if strict else [finding]
 
 
 def _read_ahead(reader: PdfFileReader) -> None:
@@ -326,21 +494,15 @@ def _read_ahead(reader: PdfFileReader) -> None:
             reader.cache_indirect_object(0, number, found)  # type: ignore[no-untyped-call]
 
 
-def _modifications(signature: EmbeddedPdfSignature, intact: bool) -> Finding:
-    """Whether what came after a signature is no more than it permits: later signatures."""
-    name = f"{_name(signature)} modifications"
-    if not intact:
-        return Finding(name, "unknown", "What came after this signature was not examined: the file is broken anyway.")
+def second_opinion(signature: EmbeddedPdfSignature) -> Finding:
+    """What pyHanko says of all that came after a signature; half a minute for a long tagged file."""
+    name = f"{_name(signature)} second opinion"
     try:
         _read_ahead(signature.reader)
         signature.compute_integrity_info()  # type: ignore[no-untyped-call]
         permitted = signature.summarise_integrity_info()["docmdp_ok"]
     except Exception as error:  # noqa: BLE001 - as in check_signatures
-        return Finding(name, "failed", f"What came after this signature cannot be examined: {_plain(error)}.")
+        return Finding(name, "failed", f"pyHanko cannot compare what came after this signature: {plain(error)}.")
     if not permitted:
-        return Finding(
-            name,
-            "failed",
-            "The document was changed after this signature, by more than signatures and entries in a form.",
-        )
-    return Finding(name, "ok", "After this signature nothing was added but later signatures, or entries in a form.")
+        return Finding(name, "failed", "pyHanko, comparing all objects, finds a change that was not permitted.")
+    return Finding(name, "ok", "pyHanko, comparing all objects, finds nothing that was not permitted.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import mimetypes
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -25,9 +26,11 @@ from assessor.model import (
     Catalog,
     CheckRun,
     Configuration,
+    Evidence,
     EvidenceRef,
     Known,
     KnownFacts,
+    Register,
     Reply,
     Requirement,
     Role,
@@ -38,6 +41,17 @@ CONFIGURATION = "assessor.yaml"
 INDEX = "results/index.json"
 SUMMARY = "audit/summary.yaml"
 KNOWN = "prefill.yaml"
+EVIDENCE = "evidence.yaml"
+NOT_HANDED_ON = ".gitignore"
+
+MORE_KINDS = {
+    ".md": "text/markdown",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".jsonl": "application/jsonl",
+    ".parquet": "application/vnd.apache.parquet",
+}
+"""Kinds of file that Python does not know by their suffix."""
 
 ParamsModel = TypeVar("ParamsModel", bound=Params)
 
@@ -79,12 +93,20 @@ class Project(Folder):
         if start is not None:
             return cls(start)
         here = Path.cwd()
-        for folder in (here, *here.parents):
-            if (folder / CONFIGURATION).is_file():
-                return cls(folder)
-        raise UsageError(
-            f"no {CONFIGURATION} in {here} or above it; name the folder with --project, or start with  assessor init"
-        )
+        found = cls.around(here)
+        if found is None:
+            raise UsageError(
+                f"no {CONFIGURATION} in {here} or above it; name the folder with --project, or start with  assessor "
+                "init"
+            )
+        return found
+
+    @classmethod
+    def around(cls, here: Path) -> Project | None:
+        """The project in a folder or the nearest one above it, or None."""
+        folders = (folder for folder in (here, *here.parents) if (folder / CONFIGURATION).is_file())
+        nearest_one = next(folders, None)
+        return None if nearest_one is None else cls(nearest_one)
 
     @classmethod
     def create(cls, folder: Path, files: Mapping[str, bytes], *, actor: str, action: str) -> Project:
@@ -240,6 +262,49 @@ class Project(Folder):
         document = yamlfile.read(path, KNOWN) if path.is_file() else None
         return {} if document is None or document.data is None else dict(yamlfile.validate(document, KnownFacts).root)
 
+    def evidence(self, catalog: Catalog) -> dict[str, Evidence]:
+        """The register of evidence by digest; what only answers name is not in it.
+
+        Args:
+            catalog: Its ids are the only ones that evidence may serve.
+
+        Returns:
+            The register, with ids as the catalog calls them.
+
+        Raises:
+            ConfigurationError: The file has faults or names something the catalog does not have.
+        """
+        found = {}
+        for digest, item in self._register().items():
+            for index, name in enumerate(item.requirements):
+                if name not in catalog.by_id:
+                    lines = yamlfile.read(self.folder / EVIDENCE, EVIDENCE).lines
+                    where = f"{EVIDENCE}:{lines[digest, 'requirements', index]} {digest} requirements"
+                    raise ConfigurationError(f"{where}: no requirement '{name}'{nearest(name, catalog.by_id)}")
+            served = dict.fromkeys(catalog.by_id[name].id for name in item.requirements)
+            found[digest] = item.model_copy(update={"requirements": tuple(served)})
+        return found
+
+    def _register(self) -> Mapping[str, Evidence]:
+        path = self.folder / EVIDENCE
+        document = yamlfile.read(path, EVIDENCE) if path.is_file() else None
+        return {} if document is None or document.data is None else yamlfile.validate(document, Register).root
+
+    def withheld(self) -> frozenset[str]:
+        """Paths of evidence whose content is not handed on, and may be missing from a copy."""
+        try:
+            register = self._register()
+        except ConfigurationError:  # told wherever the register is read; until then nothing may be missing
+            return frozenset()
+        return frozenset(self._relative(digest, item) for digest, item in register.items() if item.withheld)
+
+    def evidence_path(self, digest: str, item: Evidence | EvidenceRef) -> Path:
+        """Where the content of a piece of evidence lies."""
+        return self.folder / self._relative(digest, item)
+
+    def _relative(self, digest: str, item: Evidence | EvidenceRef) -> str:
+        return f"evidence/{digest}/{item.name}"
+
     def _placed(self, document: yamlfile.Document, name: str, area: str, catalog: Catalog) -> tuple[Requirement, str]:
         """The requirement that an entry names, and where the entry stands."""
         where = f"{document.name}:{document.lines[(name,)]} {name}"
@@ -312,24 +377,82 @@ class Project(Folder):
             ConfigurationError: assessor.yaml would not be valid with it; then nothing is written.
         """
         with self.lock():
-            files = self._with_entry(f"answers/{area}.yaml", requirement, _plain(answer))
+            answer, shown = self._with_shown(answer, evidence)
+            files = self._with_entry(f"answers/{area}.yaml", requirement, _plain(answer)) | shown
             if settings:
                 files[CONFIGURATION] = self._with_settings(settings)
-            for file_name, content in evidence.items():
-                files[f"evidence/{sha256_hex(content)}/{file_name}"] = content
             self.commit(files, actor=answer.by, action=f"answer {requirement}", because=answer.because)
 
-    def save_audit(self, requirement: str, area: str, audit: Audit) -> None:
+    def _with_shown(self, answer: Answer, contents: Mapping[str, bytes]) -> tuple[Answer, dict[str, bytes]]:
+        """The answer with its evidence as the register calls it, and the files that new evidence makes."""
+        register = self._register()
+        answer = answer.model_copy(update={"evidence": tuple(_as_registered(answer.evidence, register))})
+        named = {item.sha256: item for item in answer.evidence}
+        files, new = {}, {}
+        for name, content in contents.items():
+            digest = sha256_hex(content)
+            item = named.get(digest) or evidence_ref(name, content)
+            files[self._relative(digest, item)] = content
+            if digest not in register:
+                known = {"document": item.document, "collected": item.collected, "by": answer.by, "at": answer.at}
+                new[digest] = evidence_item(item.name, len(content), **known)
+        return answer, files | (self._with_evidence(new) if new else {})
+
+    def save_evidence(
+        self,
+        items: Mapping[str, Evidence],
+        contents: Mapping[str, bytes],
+        *,
+        actor: str,
+        action: str,
+        because: str = "",
+    ) -> None:
+        """Write items of the register, with the content of new ones, leaving the rest of the register as it is.
+
+        Args:
+            items: By digest.
+            contents: By digest; each is copied once.
+            actor: Who.
+            action: What, for the ledger.
+            because: Why.
+        """
+        with self.lock():
+            files = self._with_evidence(items)
+            for digest, content in contents.items():
+                files[self._relative(digest, items[digest])] = content
+            self.commit(files, actor=actor, action=action, because=because)
+
+    def _with_evidence(self, items: Mapping[str, Evidence]) -> dict[str, bytes]:
+        """The register with these items, and the list of what git must not hand on where that changes."""
+        path = self.folder / EVIDENCE
+        text = yamlfile.decoded(path.read_bytes(), EVIDENCE) if path.is_file() else ""
+        for digest, item in items.items():
+            text = yamlfile.set_key(text, digest, _plain_item(item), EVIDENCE)
+        register = yamlfile.validate(yamlfile.parse(text, EVIDENCE), Register).root
+        return {EVIDENCE: text.encode(), **self._with_hidden(register)}
+
+    def _with_hidden(self, register: Mapping[str, Evidence]) -> dict[str, bytes]:
+        """The list of what git leaves out, where it changes: the folders of evidence that is withheld, and no other."""
+        path = self.folder / NOT_HANDED_ON
+        known = path.read_bytes() if path.is_file() else b""
+        lines = {f"/evidence/{digest}/".encode(): bool(item.withheld) for digest, item in register.items()}
+        kept = [line for line in known.splitlines() if lines.get(line, True)]
+        new = [line for line, withheld in lines.items() if withheld and line not in kept]
+        content = b"".join(line + b"\n" for line in (*kept, *new))
+        return {} if content == known else {NOT_HANDED_ON: content}
+
+    def save_audit(self, requirement: str, area: str, audit: Audit, *, actor: str | None = None) -> None:
         """Write the auditor's verdict on one requirement.
 
         Args:
             requirement: Requirement id.
             area: Its area.
             audit: The verdict.
+            actor: Who changes it; default who judged.
         """
         with self.lock():
             files = self._with_entry(f"audit/{area}.yaml", requirement, _plain(audit))
-            self.commit(files, actor=audit.by, action=f"audit {requirement}", because=audit.because)
+            self.commit(files, actor=actor or audit.by, action=f"audit {requirement}", because=audit.because)
 
     def save_summary(self, summary: AuditSummary, *, actor: str, action: str, because: str) -> None:
         """Write the auditor's ratings, trade-offs and conclusion.
@@ -401,6 +524,30 @@ def evidence_ref(name: str, content: bytes, document: str | None = None, collect
     return EvidenceRef(name=name, sha256=sha256_hex(content), document=document, collected=collected)
 
 
+def _as_registered(references: Sequence[EvidenceRef], register: Mapping[str, Evidence]) -> Iterator[EvidenceRef]:
+    """References by the names that the register knows, so that one content lies in one place."""
+    for item in references:
+        known = register.get(item.sha256)
+        yield item.model_copy(update={"name": known.name}) if known else item
+
+
+def evidence_item(name: str, size: int, **details: Any) -> Evidence:
+    """An item of the register; what kind of file it is, is told from its name."""
+    return Evidence(name=name, size=size, media_type=media_type(name), **details)
+
+
+def media_type(name: str) -> str:
+    """Kind of a file by its name, the same on every machine.
+
+    >>> media_type("scan.PDF"), media_type("weights.bin2")
+    ('application/pdf', 'application/octet-stream')
+    """
+    kinds = mimetypes.MimeTypes()  # an instance knows Python's own table and not the machine's
+    for suffix, kind in MORE_KINDS.items():
+        kinds.add_type(kind, suffix)
+    return kinds.guess_type(name.lower())[0] or "application/octet-stream"
+
+
 def current_user() -> str:
     """Name of the user of this process, for the ledger."""
     try:
@@ -418,6 +565,13 @@ def _plain(entry: Answer | Audit | AuditSummary) -> dict[str, JsonValue]:
     """As a person would write it: no empty members, time as YAML's own."""
     data: dict[str, Any] = entry.model_dump(mode="json", exclude_defaults=True)
     return data
+
+
+def _plain_item(item: Evidence) -> dict[str, JsonValue]:
+    """As a person would write it, but with its form and who may see it, for these are looked for."""
+    data: dict[str, Any] = item.model_dump(mode="json", exclude_defaults=True)
+    shown = {"type": item.type.value, "classification": item.classification.value}
+    return {**{key: data.pop(key) for key in ("name", "media_type", "size")}, **shown, **data}
 
 
 _Entry = TypeVar("_Entry", Answer, Audit)

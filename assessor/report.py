@@ -7,29 +7,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from assessor import confined, pages
 from assessor.assessment import Assessment
 from assessor.canonical import canonical_json
 from assessor.contract import Check
-from assessor.errors import MissingExtra, UsageError
-from assessor.messages import _
+from assessor.pages import Attached
 from assessor.report_content import ATTACHMENT, report_content
-
-FONTS = (
-    ("IBM Plex Sans", "400", "normal", "IBMPlexSans-Regular.woff2"),
-    ("IBM Plex Sans", "600", "normal", "IBMPlexSans-SemiBold.woff2"),
-    ("IBM Plex Sans", "400", "italic", "IBMPlexSans-Italic.woff2"),
-    ("IBM Plex Mono", "400", "normal", "IBMPlexMono-Regular.woff2"),
-)
-PANGO = (
-    "making a PDF needs the Pango libraries, and one is missing here. On Debian and Ubuntu:\n"
-    "apt-get install --no-install-recommends libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0\n"
-    "(without them:  assessor report --format html)"
-)
 
 
 def report_json(assessment: Assessment) -> bytes:
@@ -71,34 +57,11 @@ def report_pdf(assessment: Assessment, checks: Mapping[str, Check], *, templates
         UsageError: A template has a fault or a system library is missing.
         MissingExtra: WeasyPrint is not installed.
     """
-    try:
-        import weasyprint
-        from weasyprint.urls import FatalURLFetchingError, URLFetcher
-    except ModuleNotFoundError as fault:
-        raise MissingExtra("making a PDF", "report") from fault
-    except OSError as fault:
-        raise UsageError(PANGO) from fault
-
     record = assessment.record()
-    content = canonical_json(record)
+    description = "Machine-readable results of this assessment (canonical JSON)"
+    attached = Attached(ATTACHMENT, canonical_json(record), description, record["created"])
     html = _render(record, assessment, checks, templates)
-    created = datetime.fromisoformat(record["created"])
-    attachment = weasyprint.Attachment(
-        string=content,
-        name=ATTACHMENT,
-        description="Machine-readable results of this assessment (canonical JSON)",
-        relationship="Data",
-        created=created,
-        modified=created,
-    )
-    fetcher = URLFetcher(allowed_protocols={"data"}, fail_on_errors=True)
-    try:
-        document = weasyprint.HTML(string=html, url_fetcher=fetcher)
-        pdf: bytes | None = document.write_pdf(pdf_variant="pdf/a-3a", attachments=[attachment], pdf_tags=True)
-    except FatalURLFetchingError as fault:  # a BaseException of WeasyPrint's own
-        raise UsageError(f"the template asks for something outside the report: {fault}") from fault
-    assert pdf is not None  # only when written to a target of ours
-    return pdf
+    return pages.pdf(html, attached) if templates is None else confined.pdf(html, attached)
 
 
 def _render(
@@ -109,34 +72,8 @@ def _render(
     *,
     results_uri: str | None = None,
 ) -> str:
-    from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined, TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-    from markupsafe import Markup
-
-    ours = FileSystemLoader(str(files("assessor.templates") / "report"))
-    loader = ChoiceLoader([FileSystemLoader(templates), ours]) if templates else ours
-    environment = ImmutableSandboxedEnvironment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals["_"] = _
-    context = report_content(record, assessment, checks)
-    style = (files("assessor.templates") / "report" / "report.css").read_text("utf-8")
-    style = style.replace("@PAGE@", _("page")).replace("@OF@", _("of")).replace("@DIGEST@", context["digest"])
-    try:
-        return environment.get_template("report.html.j2").render(
-            **context,
-            results_uri=results_uri,
-            style=Markup(_font_faces() + style),  # noqa: S704 - our own file
-        )
-    except TemplateError as fault:
-        where = f"{getattr(fault, 'name', None) or 'template'}:{getattr(fault, 'lineno', '?')}"
-        raise UsageError(f"report template {where}: {fault}") from fault
-
-
-def _font_faces() -> str:
-    folder = files("assessor.templates") / "fonts"
-    return "".join(
-        f"@font-face{{font-family:'{family}';font-weight:{weight};font-style:{style};"
-        f"src:url(data:font/woff2;base64,{base64.b64encode((folder / name).read_bytes()).decode()})}}\n"
-        for family, weight, style, name in FONTS
-    )
+    context = {**report_content(record, assessment, checks), "results_uri": results_uri}
+    name, digest = "report.html.j2", context["digest"]
+    if templates is None:
+        return pages.page(name, context, digest=digest)
+    return confined.page(name, context, digest=digest, templates=templates)

@@ -9,6 +9,7 @@ from typing import Any
 from assessor.assessment import Assessment
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.contract import Check
+from assessor.evidence import serves
 from assessor.judgement import attached_evidence
 from assessor.messages import _, day, language, retold
 from assessor.model import (
@@ -18,7 +19,9 @@ from assessor.model import (
     Assurance,
     Audit,
     DimensionState,
+    Evidence,
     EvidenceRef,
+    Imported,
     QuestionType,
     Reply,
     Requirement,
@@ -86,6 +89,7 @@ def report_content(record: dict[str, Any], assessment: Assessment, checks: Mappi
         "ledger": record["ledger"],
         "provenance_counts": _provenance(assessment),
         "waivers": record["configuration"]["policy"]["waivers"],
+        "evidence": _register(assessment),
     }
 
 
@@ -292,6 +296,7 @@ def _requirement(
         "applies": state.applies,
         "left_out_because": "" if state.applies else state.because,
         "aged": list(state.evidence.aged),
+        "evidence": [_evidence(item, assessment) for item in attached_evidence(requirement.id, assessment.scope)],
         "checks": [
             {"id": name, "status": cards[name]["status"], "word": cards[name]["word"], "anchor": cards[name]["anchor"]}
             for name in state.checks
@@ -323,7 +328,6 @@ def _answer(requirement: Requirement, answer: Answer, assessment: Assessment) ->
         "same_as": answer.same_as,
         "replies": replies,
         "params": params,
-        "evidence": [_evidence(item, assessment) for item in attached_evidence(requirement.id, assessment.scope)],
     }
 
 
@@ -337,13 +341,62 @@ def _reply(requirement: Requirement, name: str, value: Reply) -> dict[str, Any]:
     return {"text": shown_reply(question, value), "columns": [], "rows": []}
 
 
-def _evidence(item: EvidenceRef, assessment: Assessment) -> dict[str, str]:
+def _evidence(item: EvidenceRef, assessment: Assessment) -> dict[str, Any]:
     document = assessment.catalog.document(item.document) if item.document else None
+    known = assessment.evidence.get(item.sha256)
     return {
         "name": item.name,
         "sha256": item.sha256,
         "document": document.title if document else "",
         "collected": day(item.collected) if item.collected else "",
+        "expired": day(known.expires) if known and known.expires and known.is_expired(assessment.today) else "",
+        "withheld": bool(known and known.withheld),
+    }
+
+
+def _register(assessment: Assessment) -> list[dict[str, Any]]:
+    """All evidence: what evidence.yaml describes, then what only answers name."""
+    by_digest = {item.sha256: item for answer in assessment.answers.values() for item in answer.evidence}
+    return [
+        {
+            **_evidence(by_digest.get(digest) or _reference(digest, assessment), assessment),
+            **_registered(assessment.evidence.get(digest)),
+            "serves": list(names),
+        }
+        for digest, names in serves(assessment.evidence, assessment.answers).items()
+    ]
+
+
+def _reference(digest: str, assessment: Assessment) -> EvidenceRef:
+    item = assessment.evidence[digest]
+    return EvidenceRef(name=item.name, sha256=digest, document=item.document)
+
+
+def _registered(item: Evidence | None) -> dict[str, Any]:
+    """What the register says of a piece of evidence."""
+    if item is None:
+        return {"title": "", "owner": "", "classification": "", "expires": "", "uri": "", "because": "", "import": None}
+    return {
+        "title": item.title,
+        "owner": item.owner,
+        "classification": _(item.classification.value),
+        "collected": day(item.collected) if item.collected else "",
+        "expires": day(item.expires) if item.expires else "",
+        "uri": item.uri or "",
+        "because": item.withheld,
+        "import": _imported(item.provenance) if item.provenance else None,
+    }
+
+
+def _imported(found: Imported) -> dict[str, Any]:
+    """What another tool reported, in its own words."""
+    return {
+        "format": found.format,
+        "tool": " ".join(text for text in (found.tool, found.version) if text),
+        "made": day(found.made) if found.made else "",
+        "subject": found.subject,
+        "findings": [item.model_dump() for item in found.findings],
+        "more": found.total - len(found.findings) if found.findings else 0,
     }
 
 

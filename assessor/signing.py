@@ -1,170 +1,211 @@
-"""Signing keys for trying things out, and PAdES B-B signatures on PDF reports.
+"""PAdES signatures on PDF reports (ETSI EN 319 142-1), from the signer's word to proof for the archive.
 
 The first signer, normally the developer, certifies the report: from then on only signatures
-may be added (DocMDP level 2). Both signature fields are created in that first step, because a
-field that the auditor adds later breaks the developer's signature (PDF 2.0, ISO 32000-2:2020,
-12.8.2.2). The fields are invisible, so that the signed file stays PDF/A and PDF/UA.
+may be added (DocMDP level 2). The fields of all roles are created in that first step, because a
+field that is added later breaks the first signature (PDF 2.0, ISO 32000-2:2020, 12.8.2.2).
+The fields are invisible, so that the signed file stays PDF/A and PDF/UA.
 
-No timestamp is fetched (level B-B, ETSI EN 319 142-1): the signing time is a claim.
+No network is used but for a timestamp authority that is named, and no signature is ever made on
+a lower level than asked for.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.util
 import io
-import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from assessor.errors import MissingExtra, UsageError
+from assessor.certificates import LIBRARIES, Revocation, plain, read_certificates, read_revocation
+from assessor.errors import UsageError
+from assessor.pdf_container import APPLICATION, chain_mark, tidied
+from assessor.signers import Key, certificates, opened, quiet, read, require_libraries
+from assessor.timestamps import authority
 
 if TYPE_CHECKING:
     from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
-    from pyhanko.sign.signers import PdfSigner, SimpleSigner
+    from pyhanko.sign.signers import PdfSignatureMetadata, PdfSigner, Signer
+    from pyhanko.sign.timestamps import TimeStamper
+    from pyhanko_certvalidator import ValidationContext
 
-Role = Literal["developer", "auditor"]
+Role = Literal["developer", "auditor", "reviewer", "approver"]
 
-FIELDS: dict[Role, str] = {"developer": "DeveloperSignature", "auditor": "AuditorSignature"}
-"""The signature field of each role; both are created by the first signature."""
+FIELDS: dict[Role, str] = {
+    "developer": "DeveloperSignature",
+    "auditor": "AuditorSignature",
+    "reviewer": "ReviewerSignature",
+    "approver": "ApproverSignature",
+}
+"""The signature field of each role; all are created by the first signature."""
 
-APPLICATION = "ai-assessor"
-"""Written into each signature as the tool that made it; covered by the signature."""
+
+class Level(StrEnum):
+    """What a signature proves, by the names of ETSI EN 319 142-1."""
+
+    B = "b-b"
+    """Who signed; the time is the signer's word."""
+    T = "b-t"
+    """And not later than a timestamp says."""
+    LT = "b-lt"
+    """And that the certificates were not revoked, without asking anybody later."""
+    LTA = "b-lta"
+    """And a timestamp over all of it, to be renewed before its certificate ends."""
+
+
+class Proof(NamedTuple):
+    """What is put beside a signature so that it can be believed later."""
+
+    url: str
+    """The timestamp authority (RFC 3161)."""
+    level: Level = Level.T
+    trust: Sequence[Path] = ()
+    """PEM certificates that the signer's leads to; needed from B-LT."""
+    stamp_trust: Sequence[Path] = ()
+    """PEM certificates that the authority's leads to; needed from B-LT."""
+    revocation: Sequence[Path] = ()
+    """Revocation lists (CRL) and answers (OCSP), PEM or DER."""
+    fetch: bool = False
+    """Whether those may be fetched from the addresses in the certificates."""
 
 
 def sign_pdf(
     source: Path,
-    key: Path,
+    key: Key,
     output: Path,
     *,
     passphrase: str,
     role: Role = "developer",
     reason: str,
+    proof: Proof | None = None,
     now: datetime | None = None,
 ) -> None:
-    """Signs a PDF (PAdES B-B) in the field of `role`, invisibly.
+    """Signs a PDF in the field of `role`, invisibly.
 
-    The first signature certifies the file and creates the fields of both roles; a later one
+    The first signature certifies the file and creates the fields of all roles; a later one
     signs its waiting field. `output` appears whole or not at all, and may be `source`.
 
     Args:
         source: The PDF.
-        key: Key and certificates, PKCS#12.
+        key: Key and certificates, PKCS#12 file or PKCS#11 token.
         output: Where the signed PDF goes.
-        passphrase: Of `key`.
+        passphrase: Of `key`; the PIN of a token.
         role: Whose field is signed.
         reason: Why, in the signer's words; readers of PDF show it.
+        proof: Timestamp and more; default none of it, level B-B.
         now: Claimed signing time; default the clock's.
 
     Raises:
         UsageError: Wrong passphrase, expired or missing key, no PDF, the role has signed
-            already, or the file was signed elsewhere and has no field for the role.
+            already, the file was signed elsewhere and has no field for the role, or a part of
+            the proof cannot be had.
     """
     require_libraries()
     moment = (now or datetime.now(UTC)).astimezone()
-    with quiet("pyhanko", "pyhanko_certvalidator"):
-        signer = _load_signer(key, passphrase, moment)
-        signed = _signed(source, signer, role, reason, moment)
-    try:
-        _replace(output, signed)
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written: {error.strerror}") from error
+    with quiet(*LIBRARIES), opened(key, passphrase, moment) as signer:
+        signed = _signed(source, signer, role, reason, proof, moment)
+    replace_file(output, signed)
 
 
-def require_libraries() -> None:
-    """Says in words if what reads, signs and checks PDF is not installed."""
-    if any(importlib.util.find_spec(name) is None for name in ("pyhanko", "cryptography", "pypdf")):
-        raise MissingExtra("Signatures on PDF", "sign")
-
-
-@contextlib.contextmanager
-def quiet(*names: str) -> Iterator[None]:
-    """Keeps the loggers of these names from logging what is told in words anyway."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the {what}: {error.strerror}") from error
-
-
-def _load_signer(key: Path, passphrase: str, moment: datetime) -> SimpleSigner:
-    """The signer in a PKCS#12 file; pyHanko's own loader would only log a fault and return None."""
-    from asn1crypto.keys import PrivateKeyInfo
-    from asn1crypto.x509 import Certificate
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.serialization import pkcs12
-    from pyhanko.sign.signers import SimpleSigner
-    from pyhanko_certvalidator.registry import SimpleCertificateStore
-
-    try:
-        private, certificate, others = pkcs12.load_key_and_certificates(_read(key, "signing key"), passphrase.encode())
-    except ValueError as error:
-        raise UsageError(f"{key}: wrong passphrase, or no PKCS#12 file") from error
-    if private is None or certificate is None:
-        raise UsageError(f"{key}: holds no private key with its certificate")
-    if certificate.not_valid_after_utc < moment:
-        raise UsageError(f"{key}: the certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
-    der = serialization.Encoding.DER
-    pkcs8 = private.private_bytes(der, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    store = SimpleCertificateStore()  # type: ignore[no-untyped-call]
-    store.register_multiple(Certificate.load(one.public_bytes(der)) for one in others if one != certificate)
-    return SimpleSigner(Certificate.load(certificate.public_bytes(der)), PrivateKeyInfo.load(pkcs8), store)
-
-
-def _signed(source: Path, signer: SimpleSigner, role: Role, reason: str, moment: datetime) -> bytes:
+def _signed(source: Path, signer: Signer, role: Role, reason: str, proof: Proof | None, moment: datetime) -> bytes:
     import asyncio
 
     from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
-    from pyhanko.sign.fields import MDPPerm, SigSeedSubFilter
-    from pyhanko.sign.signers import PdfSignatureMetadata, PdfSigner
-    from pyhanko.sign.signers.pdf_byterange import BuildProps
+    from pyhanko.sign.signers import PdfSigner
 
-    content = _read(source, "PDF")
+    content = read(source, "PDF")
     if b"%PDF-" not in content[:1024]:
         raise UsageError(f"{source}: is no PDF")
+    context = _context(proof) if proof and proof.level in {Level.LT, Level.LTA} else None
+    clock = stamper(proof) if proof else None
     try:
         writer = IncrementalPdfFileWriter(io.BytesIO(content))
         first = _prepare_fields(writer, source, role)
-        certificates = [signer.signing_cert, *signer.cert_registry]
-        metadata = PdfSignatureMetadata(
-            field_name=FIELDS[role],
-            md_algorithm="sha256",
-            reason=reason,
-            app_build_props=BuildProps(APPLICATION, chain_mark(one.dump() for one in certificates)),
-            subfilter=SigSeedSubFilter.PADES,
-            certify=first,
-            docmdp_permissions=MDPPerm.FILL_FORMS,
+        metadata = _metadata(
+            signer, role, reason, first, context, archive=proof is not None and proof.level is Level.LTA
         )
-        return asyncio.run(_run_session(PdfSigner(metadata, signer), writer, moment))
+        return asyncio.run(_run_session(PdfSigner(metadata, signer, timestamper=clock), writer, moment))
     except UsageError:
         raise
     except Exception as error:  # pyHanko lets KeyError, TypeError and others through on a broken PDF
+        if context is not None and _is_about_certificates(error):
+            raise UsageError(
+                f"{source}: not signed, level {proof.level if proof else ''} needs certificates that lead to those of"
+                f" --trust and --tsa-trust, each with a valid revocation list: {plain(error.__cause__ or error)}"
+            ) from error
         raise UsageError(f"{source}: cannot be signed, damaged or restricted PDF: {error}") from error
 
 
-def chain_mark(certificates: Iterable[bytes]) -> str:
-    """Stands in each signature and is covered by it, so that the certificates (DER) beside it are too."""
-    return f"chain sha256 {hashlib.sha256(b''.join(sorted(certificates))).hexdigest()}"
+def _is_about_certificates(error: Exception) -> bool:
+    from pyhanko_certvalidator.errors import PathError, ValidationError
+
+    return isinstance(error, PathError | ValidationError) or isinstance(error.__cause__, PathError | ValidationError)
+
+
+def stamper(proof: Proof) -> TimeStamper:
+    """Who asks the timestamp authority of `proof`."""
+    roots = read_certificates([read(path, "certificate") for path in (*proof.stamp_trust, *proof.trust)])
+    return authority(proof.url, roots if proof.stamp_trust else [], tidied)
+
+
+def _context(proof: Proof) -> ValidationContext:
+    from pyhanko_certvalidator import ValidationContext
+
+    if not proof.trust or not proof.stamp_trust:
+        raise UsageError(
+            f"level {proof.level}: needs --trust and --tsa-trust, the certificates that the signer's and the timestamp"
+            " authority's lead to"
+        )
+    if not proof.revocation and not proof.fetch:
+        raise UsageError(f"level {proof.level}: needs revocation lists; give files with --revocation, or --fetch")
+    found = [_revocation(path) for path in proof.revocation]
+    roots = read_certificates([read(path, "certificate") for path in (*proof.trust, *proof.stamp_trust)])
+    return ValidationContext(
+        trust_roots=roots,
+        crls=[one for each in found for one in each.lists],
+        ocsps=[one for each in found for one in each.responses],
+        allow_fetching=proof.fetch,
+        revocation_mode="require",  # "hard-fail" lets certificates through that name no address of a list
+    )
+
+
+def _revocation(path: Path) -> Revocation:
+    try:
+        return read_revocation(read(path, "revocation list"))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: no revocation list (CRL) and no answer about a certificate (OCSP)") from error
+
+
+def _metadata(
+    signer: Signer, role: Role, reason: str, first: bool, context: ValidationContext | None, *, archive: bool
+) -> PdfSignatureMetadata:
+    from pyhanko.sign.fields import MDPPerm, SigSeedSubFilter
+    from pyhanko.sign.signers import PdfSignatureMetadata
+    from pyhanko.sign.signers.pdf_byterange import BuildProps
+    from pyhanko.sign.signers.pdf_signer import DSSContentSettings, SigDSSPlacementPreference
+
+    # revocation data goes in before the signature and the timestamp, so that these cover it
+    covered = SigDSSPlacementPreference.TOGETHER_WITH_SIGNATURE
+    return PdfSignatureMetadata(
+        field_name=FIELDS[role],
+        md_algorithm="sha256",
+        reason=reason,
+        app_build_props=BuildProps(APPLICATION, chain_mark(one.dump() for one in certificates(signer))),
+        subfilter=SigSeedSubFilter.PADES,
+        certify=first,
+        docmdp_permissions=MDPPerm.FILL_FORMS,
+        validation_context=context,
+        embed_validation_info=context is not None,
+        use_pades_lta=archive,
+        dss_settings=DSSContentSettings(include_vri=False, placement=covered),
+    )
 
 
 def _prepare_fields(writer: IncrementalPdfFileWriter, source: Path, role: Role) -> bool:
-    """Whether this is the first signature; if so, the fields of both roles are there afterwards."""
+    """Whether this is the first signature; if so, the fields of all roles are there afterwards."""
     from pyhanko.sign.fields import SigFieldSpec, append_signature_field, enumerate_sig_fields
 
     fields = {name: value for name, value, _ in enumerate_sig_fields(writer.prev)}
@@ -189,13 +230,30 @@ async def _run_session(pdf_signer: PdfSigner, writer: IncrementalPdfFileWriter, 
 
     session = pdf_signer.init_signing_session(writer, existing_fields_only=True)
     session.system_time = moment
-    reserved = await session.estimate_signature_container_size(None)
-    document = session.prepare_tbs_document(None, reserved)
+    known: Any = await session.perform_presign_validation(writer)
+    reserved = await session.estimate_signature_container_size(known)
+    document = session.prepare_tbs_document(known, reserved)
     output = io.BytesIO()
     prepared, _ = document.digest_tbs_document(output=output)
     done = await document.perform_signature(prepared.document_digest, PdfCMSSignedAttributes(signing_time=moment))
     await done.post_signature_processing(output)
     return output.getvalue()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        path: The file.
+        content: Its new content.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    try:
+        _replace(path, content)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from assessor import ledger
 from assessor.canonical import canonical_json, sha256_hex
+from assessor.criteria import followed_catalog
 from assessor.errors import IntegrityError, UsageError
+from assessor.evidence import BROKEN, Standing
+from assessor.evidence import check as look_again
+from assessor.hand_edits import FIXED, RECORD, Difference, breaks, hand_edits
 from assessor.pdf_signatures import Finding, attachments, check_signatures, page_text
-from assessor.project import Project
+from assessor.project import EVIDENCE, Project, now
 from assessor.report_content import ATTACHMENT
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -121,52 +125,100 @@ def verify_folder(project: Project, roots: Sequence[bytes] = ()) -> list[Finding
     chain = project.ledger_bytes()
     findings: list[Finding] = []
     try:
-        expected = ledger.expected_files(chain)
-        size = chain.count(b"\n")
-        findings.append(Finding("ledger", "ok", f"{size} lines, each follows the one before."))
+        history = ledger.history(chain)
+        findings.append(Finding("ledger", "ok", f"{history.size} lines, each follows the one before."))
     except IntegrityError as fault:
         return [Finding("ledger", "failed", str(fault)), *_reports(project, roots)]
-    findings += _files(project, expected)
+    findings += _ledger_edits(history.edits)
+    findings += _files(project, history.files)
+    findings += _evidence(project, history.files)
     return findings + _reports(project, roots)
 
 
 def _ledger_of_report(project: Project, record: Any) -> Finding:
     """Whether the ledger as it was when the report was made is the beginning of the folder's: none was cut off."""
-    name, stated = "ledger in the report", record.get("ledger", {})
+    name = "ledger in the report"
     try:
-        hashes = [ledger.START, *(entry.hash for entry in ledger.entries(project.ledger_bytes()))]
+        stated = record["ledger"]
+        begun = ledger.beginning(project.ledger_bytes(), int(stated["size"]))
+        found = None if begun is None else ledger.tree_head(begun)._asdict()
+        if begun and found and "root" not in stated:  # by an earlier version: the chain links head and lines
+            found = {"size": ledger.history(begun).size, "head": found["head"]}
+    except (TypeError, KeyError, ValueError):
+        return Finding(name, "failed", "The report does not state a ledger in a form that this version knows.")
     except IntegrityError as fault:
         return Finding(name, "failed", f"{fault}.")
-    size = stated.get("size")
-    if not isinstance(size, int) or not 0 <= size < len(hashes) or hashes[size] != stated.get("head"):
+    if found is None or any(stated.get(key) != value for key, value in found.items()):
         return Finding(name, "failed", "The report's ledger is not the beginning of this folder's: it was rewritten.")
-    return Finding(name, "ok", f"The folder's ledger goes on from the {size} lines that the report states.")
+    return Finding(name, "ok", f"The folder's ledger goes on from the {stated['size']} lines that the report states.")
 
 
-def _files(project: Project, expected: dict[str, str | None]) -> list[Finding]:
+def _ledger_edits(edits: Sequence[ledger.Edit]) -> Iterable[Finding]:
+    """Hand edits that were never recorded: a line tells of them by the digest that it found."""
+    for edit in edits:
+        if edit.name.startswith(FIXED):
+            sentence = f"{edit.name} was changed by hand before line {edit.line} of the ledger; nobody may edit it."
+            yield Finding(edit.name, "failed", sentence)
+    if names := dict.fromkeys(edit.name for edit in edits if not edit.name.startswith(FIXED)):
+        sentence = f"The ledger tells of hand edits that nobody gave a reason for, of {', '.join(names)}."
+        yield Finding("earlier hand edits", "ok", sentence)
+
+
+def _files(project: Project, recorded: Mapping[str, str | None]) -> list[Finding]:
     """Recorded files as they are now; what people may edit by hand is unknown, all else failed."""
-    findings, intact = [], 0
-    for name, digest in expected.items():
-        path = project.folder / name
-        now = sha256_hex(path.read_bytes()) if path.is_file() else None
-        if now == digest:
-            intact += 1
-            continue
-        what = "is gone" if now is None else "was changed"
-        if name.startswith(("results/", "evidence/")):
-            findings.append(Finding(name, "failed", f"{name} {what} since it was recorded."))
-        else:
-            findings.append(Finding(name, "unknown", f"{name} {what} by hand and the ledger does not know it."))
-    unrecorded = _unrecorded(project, expected)
-    findings += [
-        Finding(name, "failed", f"{name} is not in the ledger: not written by this tool.") for name in unrecorded
+    broken, edited = breaks(project, recorded), hand_edits(project, recorded)
+    intact = len(recorded) - sum(item.name in recorded for item in (*broken, *edited))
+    return [
+        Finding("files", "ok", f"{intact} of {len(recorded)} recorded files are as recorded."),
+        *(Finding(item.name, "failed", _broken(item)) for item in broken),
+        *(Finding(item.name, "unknown", _edited(item)) for item in edited),
     ]
-    return [Finding("files", "ok", f"{intact} of {len(expected)} recorded files are as recorded."), *findings]
 
 
-def _unrecorded(project: Project, expected: dict[str, str | None]) -> list[str]:
-    found = sorted((project.folder / "results").rglob("*.json"))
-    return [name for path in found if (name := path.relative_to(project.folder).as_posix()) not in expected]
+EVIDENCE_STATUS: Mapping[Standing, Literal["ok", "failed", "unknown", "withheld"]] = {
+    "intact": "ok",
+    "missing": "failed",
+    "changed": "failed",
+    "elsewhere": "unknown",
+    "expired": "unknown",
+    "orphaned": "unknown",
+    "withheld": "withheld",
+}
+
+
+def _evidence(project: Project, recorded: Mapping[str, str | None]) -> Iterable[Finding]:
+    """What the ledger's digests do not tell of evidence: expired, kept elsewhere, withheld, named by nobody."""
+    if not (project.folder / EVIDENCE).is_file() and not (project.folder / "evidence").is_dir():
+        return
+    try:
+        found = list(look_again(project, followed_catalog(project.configuration()), now().date()))
+    except UsageError as fault:
+        yield Finding("evidence", "unknown", f"The evidence cannot be looked at: {fault}.")
+        return
+    intact = sum(item.standing == "intact" for item in found)
+    looked_at = len({(item.id, item.name) for item in found})
+    yield Finding("evidence", "ok", f"{intact} of {looked_at} pieces of evidence have their digest.")
+    for item in found:
+        name = f"evidence/{item.id}/{item.name}"
+        broken = item.standing in BROKEN and name in recorded and project.digest(name) != recorded[name]
+        if item.standing != "intact" and not broken:  # what is broken was told with the recorded files
+            yield Finding(name, EVIDENCE_STATUS[item.standing], item.sentence)
+
+
+def _broken(item: Difference) -> str:
+    if item.recorded is None:
+        return f"{item.name} is not in the ledger: not written by this tool."
+    if item.found is None:
+        return f"{item.name} is gone since it was recorded."
+    return f"{item.name} was changed since it was recorded."
+
+
+def _edited(item: Difference) -> str:
+    if item.recorded is None:
+        return f"{item.name} was made by hand; record it with  {RECORD}"
+    if item.found is None:
+        return f"{item.name} was removed by hand; record it with  {RECORD}"
+    return f"{item.name} was edited by hand; record it with  {RECORD}"
 
 
 def _reports(project: Project, roots: Sequence[bytes]) -> list[Finding]:

@@ -1,6 +1,6 @@
-"""Run by test_project.py in a process of its own: dies at every step of a change and looks at what is left.
+"""Run by tests in a process of its own: dies at every step of a change and looks at what is left.
 
-    python killing.py FOLDER create|commit|recover
+    python killing.py FOLDER create|commit|recover|record
 
 Each step of a change to the disk counts (a write as two halves). For every k a child process dies at step k; then the
 folder must open, hold everything from before or everything from after, and take the next change.
@@ -19,6 +19,7 @@ from typing import Any
 from assessor import ledger
 from assessor.canonical import sha256_hex
 from assessor.errors import UsageError
+from assessor.hand_edits import hand_edits, record
 from assessor.project import Project
 
 DEAD = 9
@@ -31,6 +32,8 @@ AFTER = {
     "results/index.json": b"{}\n",
     "results/robustness.x/1.json": b"what the index points at\n",
 }
+CONFIGURATION = b"format: 1\ncatalog: {version: 1.1.0}\nsystem: {name: x, version: '1'}\n"
+EDITED = ["answers/S-P.yaml", "assessor.yaml", "prefill.yaml"]
 STEPS = ("fsync", "replace", "rename", "unlink", "truncate", "mkdir")
 
 
@@ -136,6 +139,34 @@ def create(folder: Path) -> None:
     Project.create(folder, BEFORE, actor="t", action="init")
 
 
+def begin_edited(folder: Path) -> None:
+    """An assessment with one file edited, one removed and one made by hand."""
+    files = {"assessor.yaml": CONFIGURATION, "prefill.yaml": b"{}\n"}
+    Project.create(folder, files, actor="t", action="init")
+    (folder / "assessor.yaml").write_bytes(CONFIGURATION + b"# edited\n")
+    (folder / "prefill.yaml").unlink()
+    (folder / "answers").mkdir()
+    (folder / "answers" / "S-P.yaml").write_bytes(b"")
+
+
+def record_edits(folder: Path) -> None:
+    record(Project(folder), by="t", because="try")
+
+
+def look_recorded(folder: Path) -> str:
+    """What is left of recording: the edits as they were, recorded or not, and nothing between."""
+    project = Project(folder)
+    told = ledger.history(project.ledger_bytes())
+    assert (folder / "assessor.yaml").read_bytes().endswith(b"# edited\n")
+    assert not (folder / "prefill.yaml").exists()
+    assert not list((folder / ".assessor" / "pending").glob("*"))
+    edits = [item.name for item in hand_edits(project, told.files)]
+    assert (told.size, edits) in ((1, EDITED), (2, []))
+    record_edits(folder)
+    assert ledger.history(project.ledger_bytes()).size == 2
+    return "before" if edits else "after"
+
+
 def killed(k: int, work: Callable[[Path], object], folder: Path) -> bool:
     def die_working() -> None:
         die_at(k)
@@ -146,22 +177,20 @@ def killed(k: int, work: Callable[[Path], object], folder: Path) -> bool:
 
 def main(room: Path, what: str) -> None:
     os.fsync = lambda handle: None  # what a process wrote outlives it without; tried is a kill, not a power cut
-    create(room / "start")
+    (begin_edited if what == "record" else create)(room / "start")
+    works = {"create": create, "record": record_edits}
+    looks = {"create": look_created, "record": look_recorded}
     seen: list[str] = []
     for k in range(0, 1000, 4 if what == "recover" else 1):
         folder = room / f"{what}{k}"
         if what != "create":
             shutil.copytree(room / "start", folder)
-        done = killed(k, create if what == "create" else commit, folder)
-        if what == "create":
-            seen.append(look_created(folder))
-        elif what == "commit":
-            seen.append(look(folder))
-        else:
+        done = killed(k, works.get(what, commit), folder)
+        if what == "recover":
             for j in range(k % 3, 1000, 3):  # the one that finishes the change is killed in its turn
                 if killed(j, Project, folder):
                     break
-            seen.append(look(folder))
+        seen.append(looks.get(what, look)(folder))
         if done:
             break
     assert seen == sorted(seen, key=("nothing", "before", "after").index), seen

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from verapdf import verdicts
 
 from assessor.charts import plot_svg
 from assessor.cli import main
@@ -39,6 +40,12 @@ def test_report_verifies_and_one_byte_breaks_it(demo: Path, tmp_path: Path) -> N
     changed = tmp_path / "changed.pdf"
     changed.write_bytes(data)
     assert run("verify", changed) == 4
+
+
+@pytest.mark.slow
+def test_report_is_for_the_archive_and_for_everybody(demo: Path) -> None:
+    (report,) = (demo / "reports").glob("*.pdf")  # signed: the fields of the signatures are in it
+    assert verdicts(report, "3a", "ua1") == {"3a": "PASS", "ua1": "PASS"}
 
 
 @pytest.mark.skipif(shutil.which("pdfsig") is None, reason="needs pdfsig (poppler-utils)")

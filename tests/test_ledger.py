@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.errors import IntegrityError
-from assessor.ledger import START, Change, append, entries, expected_files, head
+from assessor.ledger import (
+    CUT_OFF,
+    START,
+    Change,
+    Edit,
+    History,
+    TreeHead,
+    append,
+    beginning,
+    entries,
+    expected_files,
+    head,
+    history,
+    last,
+    tree_head,
+)
+from assessor.ledger import (
+    lines as read_lines,
+)
+from assessor.project import Project
 
 NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
 A, B = "a" * 64, "b" * 64
@@ -146,3 +171,232 @@ def test_a_path_outside_the_folder_is_refused(name: str) -> None:
 def test_nothing_is_appended_to_what_cannot_be_read() -> None:
     with pytest.raises(IntegrityError, match="last line: not readable as a ledger line"):
         append(b"x\n", actor="x", action="y", because="", files={})
+
+
+@pytest.mark.parametrize("function", [head, tree_head, last])
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda ledger: ledger[:-1], CUT_OFF),
+        (lambda ledger: ledger[:-9], CUT_OFF),
+        (lambda ledger: ledger + b"\n", "last line: not readable"),
+    ],
+)
+def test_nothing_is_told_of_a_last_line_that_is_not_whole(
+    function: Callable[[bytes], object], spoil: Callable[[bytes], bytes], told: str
+) -> None:
+    with pytest.raises(IntegrityError, match=told):
+        function(spoil(chain(2)))
+
+
+# --- what stands for the whole ---------------------------------------------------------------------------------------
+
+
+def test_the_tree_head_of_a_ledger() -> None:
+    """By hand, for three lines: RFC 6962 splits them into two and one; a leaf has no line feed."""
+    ledger = chain(3)
+    first, second, third = (sha256(b"\0" + line).digest() for line in ledger.splitlines())
+    pair = sha256(b"\1" + first + second).digest()
+    assert tree_head(ledger) == TreeHead(3, sha256(b"\1" + pair + third).hexdigest(), head(ledger))
+    assert tree_head(b"") == TreeHead(0, sha256_hex(b""), START)
+
+
+def test_every_change_to_a_line_changes_the_root() -> None:
+    ledger = chain(2)
+    roots = {tree_head(ledger).root}
+    for place in range(0, len(ledger.splitlines()[0]), 7):
+        roots.add(tree_head(ledger[:place] + bytes([ledger[place] ^ 1]) + ledger[place + 1 :]).root)
+    assert len(roots) == 1 + len(range(0, len(ledger.splitlines()[0]), 7))
+
+
+def test_a_ledger_begins_with_its_first_lines() -> None:
+    ledger = chain(3)
+    parts = [beginning(ledger, size) for size in range(4)]
+    assert parts == [b"".join(lines(ledger)[:size]) for size in range(4)]
+    assert [tree_head(part).size for part in parts if part is not None] == [0, 1, 2, 3]
+    assert [beginning(ledger, size) for size in (-1, 4, 10**30)] == [None, None, None]
+    assert beginning(ledger[:-1], 3) is None
+
+
+# --- hand edits that a line tells of ---------------------------------------------------------------------------------
+
+
+def test_a_file_that_a_line_finds_other_than_left_was_edited_by_hand() -> None:
+    ledger = chain(2)
+    files = {"assessor.yaml": Change(before=A, after=B), "f1": Change(before=A, after=B)}  # left: B and A
+    ledger += append(ledger, actor="x", action="y", because="", files=files, now=NOW)[0]
+    found = {"new": Change(before=A, after=B), "f0": Change(before=None, after=B)}  # made, and removed, by hand
+    ledger += append(ledger, actor="x", action="z", because="", files=found, now=NOW)[0]
+    assert [line.edited for line in read_lines(ledger)] == [(), ("assessor.yaml",), ("assessor.yaml",), ("f0", "new")]
+    last_ones = {"assessor.yaml": B, "f0": B, "f1": B, "new": B}
+    edits = [Edit(2, "assessor.yaml"), Edit(3, "assessor.yaml"), Edit(4, "f0"), Edit(4, "new")]
+    assert history(ledger) == History(4, last_ones, edits)
+
+
+def test_a_file_that_was_gone_and_is_as_it_was_again_was_not_edited() -> None:
+    """Such as evidence that is not handed on, shown again in a copy that did not have it."""
+    ledger = chain(1)
+    ledger += append(ledger, actor="x", action="y", because="", files={"f0": Change(before=None, after=A)}, now=NOW)[0]
+    assert history(ledger) == History(2, {"assessor.yaml": B, "f0": A}, [])
+
+
+# --- several writers -------------------------------------------------------------------------------------------------
+
+APPENDING = """
+import sys
+from pathlib import Path
+from assessor.project import Project
+project, name, count = Project(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(count):
+    files = {f"answers/{name}{number}.yaml": f"{name} {number}".encode(), "shared": f"{name} {number}".encode()}
+    project.commit(files, actor=name, action=f"step {number}")
+"""
+
+
+def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+    count, names = 12, ("one", "two", "three", "four")
+    project = Project.create(tmp_path / "p", {"assessor.yaml": b"x"}, actor="t", action="init")
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", APPENDING, str(project.folder), name, str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate()
+    assert [writer.returncode for writer in writers] == [0] * len(names)
+    found = list(entries(project.ledger_bytes()))
+    assert len(found) == 1 + count * len(names)
+    for name in names:
+        assert [entry.action for entry in found if entry.actor == name] == [f"step {number}" for number in range(count)]
+    told = history(project.ledger_bytes())
+    assert told.edits == []  # nobody wrote over what another had written without seeing it
+    assert {name: project.digest(name) for name in told.files} == told.files
+
+
+HOLDING = """
+import os, sys, time
+from pathlib import Path
+from assessor.project import Project
+with Project(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p", {"assessor.yaml": b"x"}, actor="t", action="init")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(project.folder)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Timeout):
+            FileLock(project.folder / ".assessor" / "lock").acquire(timeout=0)
+        holder.send_signal(signal.SIGKILL)
+    assert (project.folder / ".assessor" / "lock").exists()
+    project.commit({"next": b"x"}, actor="t", action="next")
+    assert head(project.ledger_bytes()) == list(entries(project.ledger_bytes()))[-1].hash
+
+
+WITHOUT_LOCKS = """
+import errno, fcntl, os, sys
+def flock(handle, operation):
+    raise OSError(getattr(errno, sys.argv[2]), os.strerror(getattr(errno, sys.argv[2])))
+fcntl.flock = flock
+from assessor.cli import main
+main(["ledger", "record", "--by", "Ada", "--because", "try", "--project", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("error", ["ENOLCK", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, error: str) -> None:
+    project = Project.create(tmp_path / "p", {"assessor.yaml": b"x"}, actor="t", action="init")
+    before = project.ledger_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LOCKS, str(project.folder), error], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "cannot lock the folder for writing" in done.stderr
+    assert "a file system that has locks, such as a disk of this machine" in done.stderr
+    assert project.ledger_bytes() == before
+
+
+MARKING = """
+import errno, fcntl, os, sys, warnings
+def flock(handle, operation):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+fcntl.flock = flock
+warnings.simplefilter("ignore")
+from pathlib import Path
+from assessor.project import Project
+project = Project(Path(sys.argv[1]))
+with project.lock():
+    if sys.argv[2] == "die":
+        os._exit(9)
+    project.commit({"next": b"x"}, actor="t", action="next")
+"""
+
+
+def test_a_mark_in_place_of_a_lock_ends_with_its_process_too(tmp_path: Path) -> None:
+    """Where the system has no locks at all, the library marks the folder by a file."""
+    project = Project.create(tmp_path / "p", {"assessor.yaml": b"x"}, actor="t", action="init")
+    for what, code in (("die", 9), ("go on", 0)):
+        done = subprocess.run([sys.executable, "-c", MARKING, str(project.folder), what], check=False)
+        assert done.returncode == code
+        assert (project.folder / ".assessor" / "lock").exists() == (what == "die")
+    assert len(list(entries(project.ledger_bytes()))) == 2
+
+
+def test_a_ledger_that_is_cut_off_is_not_mended_by_trying_to_write(tmp_path: Path) -> None:
+    """Only what a killed process of ours left may be cut off; all else is for verify to tell."""
+    project = Project.create(tmp_path / "p", {"assessor.yaml": b"x"}, actor="t", action="init")
+    path = project.folder / "ledger.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+    spoiled = path.read_bytes()
+    with pytest.raises(IntegrityError, match="the last line is cut off"):
+        project.commit({"next": b"x"}, actor="t", action="next")
+    with pytest.raises(IntegrityError, match="the last line is cut off"):
+        project.record({"next": Change(before=None, after=A)}, actor="t", action="next", because="")
+    Project(project.folder)
+    assert path.read_bytes() == spoiled
+
+
+# --- docs/trust.md ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """The check without this program, as the documentation prints it."""
+    text = (Path(__file__).parents[1] / "docs" / "trust.md").read_text("utf-8")
+    path = tmp_path / "check.py"
+    path.write_text(text.split("```python\n")[1].split("```")[0])
+    return path
+
+
+def checked(script: Path, ledger: bytes) -> subprocess.CompletedProcess[str]:
+    path = script.with_name("ledger.jsonl")
+    path.write_bytes(ledger)
+    command = [sys.executable, "-I", "-S", str(script), str(path)]  # neither our package nor any other
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_stranger_finds_the_same_without_this_program(script: Path) -> None:
+    for size in (1, 2, 5):
+        tree = tree_head(chain(size))
+        assert checked(script, chain(size)).stdout == f"{tree.size} {tree.root} {tree.head}\n"
+    rows = lines(chain(3))
+    assert "line 2 was changed" in checked(script, rows[0] + rows[1].replace(b"Ada", b"Eve") + rows[2]).stderr
+    assert "line 2 does not follow" in checked(script, rows[0] + rows[2]).stderr

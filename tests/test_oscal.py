@@ -628,6 +628,7 @@ def test_no_assessment_satisfies_what_is_open_or_contradicted(
         run_ids=dict.fromkeys(runs, "r"),
         ledger_head="0",
         ledger_size=0,
+        ledger_root="0",
         today=date(2026, 11, 21),
     )
     export = Export(found, "p", "..", AT)

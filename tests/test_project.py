@@ -221,7 +221,7 @@ TIMES = st.datetimes(
 
 
 VERDICTS = st.sampled_from(["fulfilled", "partly", "not_fulfilled", "not_applicable"])
-FILE_NAMES = WORD.filter(lambda name: not set("/\\\0") & set(name))
+FILE_NAMES = WORD.filter(lambda name: name.isprintable() and not set("/\\") & set(name) and name not in {".", ".."})
 
 
 def replies_of(draw: st.DrawFn, questions: tuple[Question, ...]) -> dict[str, Reply]:
@@ -316,7 +316,7 @@ def test_save_answer(make_folder: Make, catalog: Catalog) -> None:
     entry = entries(project)[-1]
     stored = f"evidence/{sha256_hex(b'shown')}/a.txt"
     assert (entry.actor, entry.action, entry.because) == ("Ada", "answer FN-P", "it is so")
-    assert set(entry.files) == {"answers/FN-P.yaml", stored}
+    assert set(entry.files) == {"answers/FN-P.yaml", "evidence.yaml", stored}
     assert (project.folder / stored).read_bytes() == b"shown"
 
 

@@ -14,6 +14,7 @@ from assessor.charts import plot_svg, target_line
 from assessor.contract import Better, Check, CheckInfo, Metric, Need, Params, Result, Subject, Table, Task
 from assessor.engine import Job, run_job, subject_record
 from assessor.errors import UsageError
+from assessor.messages import speaking
 from assessor.model import Answer, JudgedTarget, Outcome, Status, SubjectRecord
 from assessor.pdf_signatures import attachments
 from assessor.project import Project, now
@@ -169,12 +170,56 @@ def test_template_may_be_replaced_but_fetches_nothing(assessment: Assessment, tm
         ("{{ nothing }}", "'nothing' is undefined"),
         ("{% if %}", "report.html.j2:1"),
         ("{{ [].__class__.__mro__ }}", "unsafe"),
+        ("{{ cycler.__init__.__globals__.os.getcwd() }}", "unsafe"),
+        ("{% include '../secret.j2' %}", "secret.j2"),
+        ("{% include '/etc/passwd' %}", "/etc/passwd"),
+        ("{% include 'link.j2' %}", "link.j2"),
+        ("{{ 'A' * 9000000000 }}", "GiB of memory"),
+        ("{% set a = 'A' * 99999999 %}{{ a }}{{ a * 99 }}", "GiB of memory"),
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "longer than 3 seconds"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "report template|broke off"),
     ],
 )
-def test_faulty_templates_are_told(assessment: Assessment, tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "report.html.j2").write_text(text)
+def test_faulty_and_hostile_templates_are_told(
+    assessment: Assessment, tmp_path: Path, text: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assessor.confined.PAGE_SECONDS", 3 if "range" in text else 60)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (tmp_path / "secret.j2").write_text("secret")
+    (theirs / "link.j2").symlink_to(tmp_path / "secret.j2")
+    (theirs / "report.html.j2").write_text(text)
     with pytest.raises(UsageError, match=words):
+        report_html(assessment, {}, templates=theirs)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<img src='file:///etc/passwd'>",
+        "<img src='http://127.0.0.1:9/x.png'>",
+        "<link rel=attachment href='file:///etc/passwd'>",
+        "<style>@import url(http://127.0.0.1:9/x.css);</style>",
+        "<style>@font-face{font-family:x;src:url(file:///etc/passwd)} p{font-family:x}</style><p>x</p>",
+        "<p style='background:url(http://127.0.0.1:9/x.png)'>x</p>",
+        "<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd' width='9' height='9'/></svg>",
+    ],
+)
+def test_a_page_reaches_nothing_outside(assessment: Assessment, tmp_path: Path, text: str) -> None:
+    (tmp_path / "report.html.j2").write_text(f"<html lang=en><title>x</title>{text}</html>")
+    with pytest.raises(UsageError, match="outside the report"):
+        report_pdf(assessment, {}, templates=tmp_path)
+
+
+def test_a_folder_without_templates(assessment: Assessment, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="found no template"):
         report_html(assessment, {}, templates=tmp_path)
+
+
+def test_a_part_alone_may_be_replaced_in_any_language(assessment: Assessment, tmp_path: Path) -> None:
+    (tmp_path / "card.html.j2").write_text("{% macro card(item, level=4) %}<p>{{ _('page') }}</p>{% endmacro %}")
+    with speaking("de"):
+        assert "<p>Seite</p>" in report_html(assessment, {}, templates=tmp_path)
 
 
 def test_a_result_whose_check_is_gone_is_shown_without_plot(assessment: Assessment) -> None:

@@ -20,9 +20,10 @@ from pyhanko.sign.validation import read_certification_data
 
 from assessor.errors import UsageError
 from assessor.keys import KeyFiles, new_key
-from assessor.signing import sign_pdf
+from assessor.signing import FIELDS, sign_pdf
 
-MOMENT = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)
+MOMENT = datetime.now(UTC).replace(microsecond=0)  # the key is made now and holds from now on
+WAITING = dict.fromkeys(FIELDS.values(), False)
 weasyprint = pytest.importorskip("weasyprint")
 
 
@@ -41,7 +42,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def certified(report: Path, key: KeyFiles) -> Path:
-    """Signed by the developer on a day in 2026."""
+    """Signed by the developer."""
     path = report.with_name("certified.pdf")
     sign(report, key, path, now=MOMENT)
     return path
@@ -77,7 +78,7 @@ def test_a_missing_library_is_told_with_the_way_to_get_it() -> None:
 
 def test_key_file_is_private_and_encrypted_with_aes_256(key: KeyFiles) -> None:
     assert key.p12.stat().st_mode & 0o777 == 0o600
-    assert sorted(path.name for path in key.p12.parent.iterdir()) == ["ca.pem", "key.p12"]
+    assert sorted(path.name for path in key.p12.parent.iterdir()) == ["ca.crl", "ca.pem", "key.p12"]
     content = key.p12.read_bytes()
     assert bytes.fromhex("060960864801650304012a") in content  # OID 2.16.840.1.101.3.4.1.42, aes256-CBC
     assert b"PRIVATE KEY" not in key.ca.read_bytes()
@@ -114,7 +115,7 @@ def test_openssl_reads_the_key(key: KeyFiles) -> None:
     assert "RC2" not in done.stderr
 
 
-@pytest.mark.parametrize("left", ["key.p12", "ca.pem"])
+@pytest.mark.parametrize("left", ["key.p12", "ca.pem", "ca.crl"])
 def test_a_key_is_never_overwritten(tmp_path: Path, left: str) -> None:
     (tmp_path / left).write_bytes(b"precious")
     with pytest.raises(UsageError, match=f"{left}: is there already and is not overwritten"):
@@ -150,7 +151,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_developer_certifies_and_leaves_the_auditor_a_field(report: Path, certified: Path) -> None:
     signed = certified.read_bytes()
     assert signed.startswith(report.read_bytes())
-    assert fields(signed) == {"DeveloperSignature": True, "AuditorSignature": False}
+    assert fields(signed) == {**WAITING, "DeveloperSignature": True}
     reader = PdfFileReader(io.BytesIO(signed))
     assert read_certification_data(reader).permission == MDPPerm.FILL_FORMS
     signature = reader.embedded_signatures[0]
@@ -172,13 +173,13 @@ def test_attributes_are_those_of_pades_b_b(certified: Path) -> None:
 def test_second_signature_appends_and_is_no_certification(certified: Path, key: KeyFiles, tmp_path: Path) -> None:
     second = sign(certified, key, tmp_path / "b.pdf", "auditor")
     assert second.startswith(certified.read_bytes())
-    assert fields(second) == {"DeveloperSignature": True, "AuditorSignature": True}
+    assert fields(second) == {**WAITING, "DeveloperSignature": True, "AuditorSignature": True}
     assert "/Reference" not in PdfFileReader(io.BytesIO(second)).embedded_signatures[1].sig_object
 
 
 def test_auditor_may_be_the_first(report: Path, key: KeyFiles, tmp_path: Path) -> None:
     signed = sign(report, key, tmp_path / "a.pdf", "auditor")
-    assert fields(signed) == {"DeveloperSignature": False, "AuditorSignature": True}
+    assert fields(signed) == {**WAITING, "AuditorSignature": True}
     assert read_certification_data(PdfFileReader(io.BytesIO(signed))).permission == MDPPerm.FILL_FORMS
     assert fields(sign(tmp_path / "a.pdf", key, tmp_path / "b.pdf"))["DeveloperSignature"]
 
@@ -218,7 +219,7 @@ def test_fields_that_wait_already_are_used(report: Path, key: KeyFiles, tmp_path
     with (tmp_path / "prepared.pdf").open("wb") as stream:
         writer.write(stream)
     signed = sign(tmp_path / "prepared.pdf", key, tmp_path / "out.pdf", "auditor")
-    assert fields(signed) == {"AuditorSignature": True, "DeveloperSignature": False}
+    assert fields(signed) == {**WAITING, "AuditorSignature": True}
 
 
 def test_wrong_passphrase_missing_key_and_no_key_are_told(
@@ -228,9 +229,9 @@ def test_wrong_passphrase_missing_key_and_no_key_are_told(
     with pytest.raises(UsageError, match=r"key\.p12: wrong passphrase, or no PKCS#12 file"):
         sign(report, key, output, passphrase="wrong")
     with pytest.raises(UsageError, match=r"absent\.p12: cannot read the signing key: No such file"):
-        sign(report, KeyFiles(tmp_path / "absent.p12", key.ca), output)
+        sign(report, KeyFiles(tmp_path / "absent.p12", key.ca, key.crl), output)
     with pytest.raises(UsageError, match=r"ca\.pem: wrong passphrase, or no PKCS#12 file"):
-        sign(report, KeyFiles(key.ca, key.ca), output)
+        sign(report, KeyFiles(key.ca, key.ca, key.crl), output)
     assert list(tmp_path.iterdir()) == []
     assert caplog.records == []
 

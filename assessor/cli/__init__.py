@@ -22,19 +22,24 @@ from assessor.cli import (
     catalog,
     catalog_files,
     check,
+    compare,
     demo,
+    evidence,
     export,
     gate,
     init,
     key,
+    ledger,
     migrate,
     prefill,
     remedy,
     report,
+    rerun,
     sign,
     status,
     verify,
 )
+from assessor.cli.terminal import visible
 from assessor.errors import AssessorError, UsageError
 from assessor.messages import _, language, retold, speaking
 
@@ -66,13 +71,32 @@ def _root(
 
 
 for _module in (
-    *(demo, init, prefill, answer, audit, status, calibrate, remedy, gate, report, export, migrate, sign, verify),
+    *(
+        demo,
+        init,
+        prefill,
+        answer,
+        audit,
+        status,
+        calibrate,
+        remedy,
+        gate,
+        report,
+        rerun,
+        compare,
+        export,
+        migrate,
+        sign,
+        verify,
+    ),
 ):
     _module.register(app)
 catalog_files.register(catalog.app)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(check.app, name="check")
+app.add_typer(evidence.app, name="evidence")
 app.add_typer(key.app, name="key")
+app.add_typer(ledger.app, name="ledger")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -125,7 +149,7 @@ def _last_resort(fault: Exception) -> NoReturn:
 def _complain(message: str) -> None:
     if not message:
         return
-    first, *rest = message.splitlines()
+    first, *rest = visible(message).splitlines()
     sys.stderr.write("\n".join([f"assessor: {first}", *(f"          {line}" for line in rest)]) + "\n")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -247,6 +246,7 @@ class _Steps:
         """The developer's answer, its evidence, the measurements, and contradictions first."""
         from rich.rule import Rule
 
+        from assessor.cli.evidence import shown_evidence
         from assessor.judgement import attached_evidence
         from assessor.replies import shown_param, shown_reply
         from assessor.verdicts import told
@@ -276,8 +276,7 @@ class _Steps:
                     set_to = f"{plain(shown_param(param, value.value))}: {plain(value.because)}"
                     console.print(f"  [dim]{plain(param.label)}[/] {set_to}")
         for evidence in attached_evidence(item.id, found.scope):
-            path = Path("evidence") / evidence.sha256 / evidence.name
-            console.print(f"  [cyan]{_('evidence')}[/] {plain(path)}")
+            console.print(f"  [cyan]{_('evidence')}[/] {plain(shown_evidence(evidence, found))}")
         for check, run in found.runs.items():
             if item.id in run.requirements:
                 console.print(f"  [cyan]{check}[/] {styled(run.outcome.status)}: {plain(told(run))}")

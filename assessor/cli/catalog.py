@@ -61,9 +61,10 @@ def list_(
 @app.command()
 def show(
     requirement: Annotated[str, typer.Argument(metavar="ID", autocompletion=complete_requirement)],
+    project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one requirement whole."""
+    """Show one requirement whole; in an assessment with the evidence that is there for it."""
     from assessor.criteria import load_catalog
     from assessor.errors import nearest
 
@@ -76,6 +77,22 @@ def show(
         print_json({**item.model_dump(mode="json"), "used_by": catalog.used_by[item.id]})
         return
     _print_requirement(item, catalog)
+    _print_attached(item, project)
+
+
+def _print_attached(item: Requirement, folder: Path | None) -> None:
+    """Evidence that the assessment around holds for a requirement; nothing outside of one."""
+    from assessor.assessment import Assessment
+    from assessor.cli.evidence import shown_evidence
+    from assessor.judgement import attached_evidence
+    from assessor.project import Project
+
+    opened = Project(folder) if folder else Project.around(Path.cwd())
+    if opened is None:
+        return
+    found = Assessment.read(opened)
+    for evidence in attached_evidence(item.id, found.scope):
+        out().print(f"[cyan]{_('evidence')}[/]  {plain(shown_evidence(evidence, found))}")
 
 
 def _print_requirement(item: Requirement, catalog: Catalog) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assessor.cli.export import write_text, write_whole
+from assessor.cli.export import write_text
 from assessor.cli.terminal import JsonOption, out, plain, print_json
 from assessor.errors import UsageError
+from assessor.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

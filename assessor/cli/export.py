@@ -12,6 +12,7 @@ import typer
 
 from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, print_json
 from assessor.errors import UsageError
+from assessor.files import write_whole
 
 if TYPE_CHECKING:
     from assessor.assessment import Assessment
@@ -95,13 +96,5 @@ def write_text(text: str, output: Path | None, *, encoding: str = "utf-8") -> No
     if output is None or str(output) == "-":
         sys.stdout.buffer.write(text.encode())
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, text.encode(encoding))
     out().print(str(output), markup=False, soft_wrap=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """A file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -10,6 +10,7 @@ import typer
 
 from assessor.cli.terminal import ProjectOption, err, open_project, out
 from assessor.errors import UsageError
+from assessor.files import write_whole
 from assessor.messages import _
 
 if TYPE_CHECKING:
@@ -66,8 +67,5 @@ def write(project: Project, content: bytes, format_: str, output: Path | None) -
     from datetime import UTC, datetime
 
     path = output or project.folder / "reports" / f"assessment-{datetime.now(UTC):%Y%m%d-%H%M%S}.{format_}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    write_whole(path, content)
     return path

@@ -10,8 +10,11 @@ from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, 
 from assessor.messages import _, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from assessor.assessment import Assessment
-    from assessor.model import DimensionState
+    from assessor.model import DimensionState, RequirementState
+    from assessor.project import Project
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +26,8 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Show what is answered, measured, judged, open and contradicting, and the next step."""
     from assessor.assessment import Assessment
 
-    found = Assessment.read(open_project(project))
+    opened = open_project(project)
+    found, edits = Assessment.read(opened), _hand_edits(opened)
     if as_json:
         print_json(
             {
@@ -32,13 +36,27 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
                 "overall": found.overall,
                 "contradictions": found.contradictions,
                 "outdated": found.outdated,
+                "hand_edits": edits,
+                "evidence": {
+                    "registered": len(found.evidence),
+                    "expired": [digest for digest, item in found.evidence.items() if item.is_expired(found.today)],
+                    "withheld": [digest for digest, item in found.evidence.items() if item.withheld],
+                },
                 "checks": {check: run.outcome for check, run in found.runs.items()},
                 "left": _left(found),
                 "next": next_step(found),
             }
         )
         return
-    _print(found)
+    _print(found, edits)
+
+
+def _hand_edits(project: Project) -> list[str]:
+    """Names of files that were edited by hand and not recorded."""
+    from assessor import ledger
+    from assessor.hand_edits import hand_edits
+
+    return [edit.name for edit in hand_edits(project, ledger.history(project.ledger_bytes()).files)]
 
 
 def _left(found: Assessment) -> dict[str, int]:
@@ -49,7 +67,7 @@ def _left(found: Assessment) -> dict[str, int]:
     return rest
 
 
-def _print(found: Assessment) -> None:
+def _print(found: Assessment, edits: list[str]) -> None:
     from rich.table import Table
 
     console, system = out(), found.configuration.system
@@ -68,6 +86,8 @@ def _print(found: Assessment) -> None:
         table.add_row(state.id, state.title, need, f"{state.answered}/{state.total}", audited, checks, rated)
     console.print(table)
     _print_notes(found)
+    if edits:
+        _print_edits(edits)
     console.print(f"\n{_('next')}: {next_step(found)}")
 
 
@@ -99,9 +119,7 @@ def _print_notes(found: Assessment) -> None:
     disagree = [state.id for state in states if state.disagree]
     if disagree:
         console.print(f"[yellow]{_('disagree')}[/]  {_('developer and auditor')}: {', '.join(disagree)}")
-    aged = [state.id for state in states if state.evidence.aged]
-    if aged:
-        console.print(f"[yellow]{_('too old')}[/]  {_('evidence of')} {', '.join(aged)}")
+    _print_evidence(found, states)
     second = [head.id for head in found.states if head.second_wanted]
     if second:
         console.print(f"[yellow]{_('second person')}[/]  {_('has to agree, the need is high')}: {', '.join(second)}")
@@ -115,6 +133,31 @@ def _print_notes(found: Assessment) -> None:
         console.print(f"[dim]{_('left')}: {asked}, {minutes(left['seconds'])}[/]")
         if _decides_more(found):
             console.print(f"[dim]{_('Profile and protection needs will leave out much of it.')}[/]")
+
+
+def _print_evidence(found: Assessment, states: Sequence[RequirementState]) -> None:
+    """Evidence that is too old, expired or withheld, beside the requirements it is for."""
+    console = out()
+    aged = [state.id for state in states if state.evidence.aged]
+    if aged:
+        console.print(f"[yellow]{_('too old')}[/]  {_('evidence of')} {', '.join(aged)}")
+    expired: dict[str, list[str]] = {}
+    for state in states:
+        for name in state.evidence.expired:
+            expired.setdefault(name, []).append(state.id)
+    for name, ids in expired.items():
+        console.print(f"[yellow]{_('expired')}[/]  {plain(name)}, {_('evidence of')} {', '.join(ids)}")
+    withheld = [item.name for item in found.evidence.values() if item.withheld]
+    if withheld:
+        console.print(f"[dim]{_('withheld')}  {plain(', '.join(withheld))}[/]")
+
+
+def _print_edits(edits: list[str]) -> None:
+    from assessor.hand_edits import RECORD
+
+    names = plain(", ".join(edits))
+    told = _("{names}; record it with  {command}", names=names, command=RECORD)
+    out().print(f"[yellow]{_('edited by hand')}[/]  {told}", soft_wrap=True)
 
 
 def next_step(found: Assessment) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 
 PIPE_WIDTH = 200  # columns of a table that goes to a file or another program
 QUIET_SECONDS = 10.0  # between lines about the parts of a check where there is no terminal to draw on
+
+OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What a terminal would obey rather than show; line feeds and tabs are let through."""
 
 STATUS_STYLE = {
     "pass": "green",
@@ -95,15 +99,25 @@ def aligned(rows: Mapping[str, str]) -> str:
 
 
 def plain(text: object) -> str:
-    """Text of others, for rich: nothing in it is markup."""
+    """Text of others, for rich: nothing in it is markup, and nothing moves a terminal's cursor or colours it."""
     from rich.markup import escape
 
-    return escape(str(text))
+    return escape(visible(str(text)))
+
+
+def visible(text: str) -> str:
+    r"""Text whose control characters are written out, those that turn the direction of writing among them.
+
+    >>> print(visible("a\x1b[2Jb\u202ec\n"), end="")
+    a\x1b[2Jb\u202ec
+    """
+    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output; models as their plain data."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False)
+    sys.stdout.write(OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def _plain(value: Any) -> Any:

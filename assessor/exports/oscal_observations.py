@@ -169,14 +169,17 @@ def _params(export: Export, name: str) -> Iterator[Node]:
 
 
 def _expires(export: Export, name: str) -> str | None:
-    """When the first of an answer's evidence becomes older than the catalog lets it be."""
+    """When the first of an answer's evidence expires or becomes older than the catalog lets it be."""
     requirement, answer = export.found.catalog.by_id[name], export.found.answers[name]
+    attached = attached_evidence(name, export.found.scope)
     days = [
         (item.collected or answer.at.date()) + timedelta(days=expected.max_age_days)
-        for item in attached_evidence(name, export.found.scope)
+        for item in attached
         for expected in requirement.evidence
         if expected.max_age_days and (item.document is None or expected.document == item.document)
     ]
+    registered = (export.found.evidence.get(item.sha256) for item in attached)
+    days += [item.expires for item in registered if item and item.expires]
     return moment(datetime.combine(min(days), time(), UTC)) if days else None
 
 

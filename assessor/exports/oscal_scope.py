@@ -13,6 +13,7 @@ from assessor import __version__
 from assessor.assessment import Assessment
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.exports.oscal_words import Node, filled, line, metadata, optional, prop, props, uid
+from assessor.judgement import attached_evidence
 from assessor.messages import _, language
 from assessor.model import EvidenceRef, Requirement, RequirementState, Verdict
 
@@ -228,17 +229,22 @@ class Export:
         """UUID of the current result of a check."""
         return self.uid("result", check, self.found.run_ids[check])
 
+    def _place(self, evidence: EvidenceRef) -> str:
+        """Where a piece of evidence lies: in the folder, or at its own address."""
+        item = self.found.evidence.get(evidence.sha256)
+        return item.uri if item and item.uri else self.href("evidence", evidence.sha256, evidence.name)
+
     def files(self) -> list[Node]:
         """Evidence and stored results as resources, each with its digest."""
         evidence = {
-            self.evidence_uuid(item): (item.name, f"evidence/{item.sha256}/{item.name}", item.sha256)
-            for answer in self.found.answers.values()
-            for item in answer.evidence
+            self.evidence_uuid(item): (item.name, self._place(item), item.sha256)
+            for requirement in self.found.catalog.requirements
+            for item in attached_evidence(requirement.id, self.found.scope)
         }
         results = {
             self.result_uuid(check): (
                 f"{check} {self.found.run_ids[check]}",
-                f"results/{check}/{self.found.run_ids[check]}.json",
+                self.href("results", check, f"{self.found.run_ids[check]}.json"),
                 sha256_hex(canonical_json(run)),
             )
             for check, run in self.found.runs.items()
@@ -247,11 +253,9 @@ class Export:
             {
                 "uuid": identifier,
                 "title": line(title),
-                "rlinks": [
-                    {"href": self.href(*path.split("/")), "hashes": [{"algorithm": "SHA-256", "value": digest}]}
-                ],
+                "rlinks": [{"href": href, "hashes": [{"algorithm": "SHA-256", "value": digest}]}],
             }
-            for identifier, (title, path, digest) in {**evidence, **results}.items()
+            for identifier, (title, href, digest) in {**evidence, **results}.items()
         ]
 
 

@@ -1,7 +1,8 @@
 """The words of the domain: catalog, answers, audit, configuration, results. Frozen, and nothing but data.
 
 `Configuration` is assessor.yaml, `Answers` one file of answers/, `Audits` one of audit/, `CheckRun` one of results/,
-`Requirement` one entry of the catalog, `Framework` one file of its mappings, `Translations` one of its sidecars.
+`Register` evidence.yaml, `Requirement` one entry of the catalog, `Framework` one file of its mappings, `Translations`
+one of its sidecars.
 """
 
 from assessor.model.answers import (
@@ -76,6 +77,7 @@ from assessor.model.configuration import (
     TargetSpec,
     Waiver,
 )
+from assessor.model.evidence import Classification, Evidence, Imported, Register, ToolFinding
 from assessor.model.mappings import (
     ApplicationDate,
     Clause,
@@ -139,6 +141,7 @@ __all__ = [
     "Cell",
     "CheckId",
     "CheckRun",
+    "Classification",
     "Clause",
     "ClauseMapping",
     "CodeRecord",
@@ -154,6 +157,7 @@ __all__ = [
     "DimensionState",
     "DocumentHead",
     "Environment",
+    "Evidence",
     "EvidenceRef",
     "EvidenceState",
     "EvidenceType",
@@ -162,6 +166,7 @@ __all__ = [
     "Guidance",
     "HeadTranslation",
     "Identifier",
+    "Imported",
     "Interval",
     "JudgedTarget",
     "Kind",
@@ -187,6 +192,7 @@ __all__ = [
     "Question",
     "QuestionType",
     "Rating",
+    "Register",
     "Relationship",
     "Reply",
     "Requirement",
@@ -208,6 +214,7 @@ __all__ = [
     "Target",
     "TargetSpec",
     "Text",
+    "ToolFinding",
     "TradeOff",
     "Translations",
     "Verdict",

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, RootModel, model_validator
 
 from assessor.contract import Frozen, Number
 from assessor.model.words import Identifier, OptionalText, Sha256, Text
@@ -35,6 +35,16 @@ def _zoned(moment: datetime) -> datetime:
 Moment = Annotated[datetime, AfterValidator(_zoned)]
 
 
+def _inside(name: str) -> str:
+    unfit = set("/\\") | {chr(code) for code in (*range(32), 127)}
+    if name in {"", ".", ".."} or not unfit.isdisjoint(name):
+        raise ValueError(f"found {name!r}, wanted the name of a file")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+
+
 class EvidenceRef(Frozen):
     """One piece of evidence, by content: evidence/<sha256>/<name>.
 
@@ -45,7 +55,7 @@ class EvidenceRef(Frozen):
         collected: Day it was made or obtained; its age counts from there.
     """
 
-    name: Annotated[str, StringConstraints(pattern=r"^[^/\\\x00]+$", min_length=1)]
+    name: FileName
     sha256: Sha256
     document: Identifier | None = None
     collected: date | None = None

@@ -33,11 +33,18 @@ class EvidenceState(Frozen):
         attached: Number of files.
         aged: Names of those older than the catalog lets them be.
         expected: Whether the catalog expects evidence that no file was attached for.
+        expired: Names of those whose last day is over.
     """
 
     attached: int
     aged: tuple[str, ...]
     expected: bool
+    expired: tuple[str, ...] = ()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether any of it is too old or expired."""
+        return bool(self.aged or self.expired)
 
 
 class RequirementState(Frozen):
@@ -134,7 +141,7 @@ class DimensionState(Frozen):
         tests_measured: Those with at least one check result.
         evidence_wanted: Answered requirements whose evidence the catalog expects.
         evidence_attached: Those with evidence.
-        evidence_aged: Those with evidence older than the catalog lets it be.
+        evidence_aged: Those with evidence that is expired or older than the catalog lets it be.
         statuses: Number of check results by status.
         contradictions: Between statements and measurements.
         ceiling: Best residual risk that may be stated; None when nothing can be said yet.

@@ -63,6 +63,7 @@ INFO = CheckInfo(
         "reporting percentiles and steadiness: Hoefler and Belli 2015, doi 10.1145/2807591.2807644"
     ),
     requirements=("RE-R-SC-ME-06",),
+    repeatable=False,
 )
 
 
