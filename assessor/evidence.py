@@ -13,6 +13,8 @@ from assessor.canonical import sha256_hex
 from assessor.contract import Frozen
 from assessor.errors import UsageError, nearest
 from assessor.evidence_files import measured, read_plain, refuse_name
+from assessor.evidence_formats import LARGEST as READABLE
+from assessor.evidence_formats import Reading, imported, read
 from assessor.messages import _
 from assessor.model import Answer, Catalog, Classification, Evidence, EvidenceRef, EvidenceType
 from assessor.project import Project, evidence_item, now
@@ -83,6 +85,7 @@ def add(
     requirements: Sequence[str],
     details: Details,
     by: str,
+    plain: bool = False,
 ) -> list[Item]:
     """Put files into the register, and their content into the folder unless it is kept elsewhere.
 
@@ -95,6 +98,7 @@ def add(
         requirements: Ids that all of them serve.
         details: What is said of all of them.
         by: Who adds them.
+        plain: Whether to read nothing from them, be they of a known format or not.
 
     Returns:
         The items as they are now.
@@ -114,12 +118,13 @@ def add(
     items: dict[str, Evidence] = {}
     contents: dict[str, bytes] = {}
     for path in paths:
-        digest, size, content = _read(path, referenced=details.uri is not None)
-        known = items.get(digest) or register.get(digest)
-        item = known or evidence_item(path.name, size, by=by, at=now(), collected=now().date())
+        found = _read(path, referenced=details.uri is not None)
+        digest = found.sha256
+        known, new = items.get(digest) or register.get(digest), _new(path, found, by, plain=plain)
+        item = known.model_copy(update={"provenance": known.provenance or new.provenance}) if known else new
         items[digest] = _described(item, details, served, str(path))
-        if content is not None and not _is_intact(project, digest, item):
-            contents[digest] = content
+        if details.uri is None and found.content is not None and not _is_intact(project, digest, item):
+            contents[digest] = found.content
     told = ", ".join(item.name for item in items.values())
     project.save_evidence(
         items, contents, actor=by, action=f"evidence add {told}", because=_("for {ids}", ids=", ".join(served))
@@ -135,7 +140,7 @@ def _requirement(name: str, catalog: Catalog) -> str:
 
 
 class _Content(NamedTuple):
-    """A file as it was read; its content only where it is to be kept."""
+    """A file as it was read; no content where it is kept elsewhere and is not small."""
 
     sha256: str
     size: int
@@ -143,11 +148,31 @@ class _Content(NamedTuple):
 
 
 def _read(path: Path, *, referenced: bool) -> _Content:
-    if referenced:
+    if referenced and path.is_file() and path.stat().st_size > max(READABLE.values()):
         refuse_name(path, str(path))
         return _Content(*measured(path, str(path)), None)
     content = read_plain(path, str(path))
     return _Content(sha256_hex(content), len(content), content)
+
+
+def _new(path: Path, found: _Content, by: str, *, plain: bool) -> Evidence:
+    """An item for a file that is not registered yet, with what the file says of itself."""
+    today = now().date()
+    item = evidence_item(path.name, found.size, by=by, at=now(), collected=today)
+    said = None if plain or found.content is None else _said(found.content, path)
+    if said is None or found.content is None:
+        return item
+    report = imported(found.content, said)
+    collected = min(report.made or today, today)
+    return item.model_copy(update={"type": said.type, "provenance": report, "collected": collected})
+
+
+def _said(content: bytes, path: Path) -> Reading | None:
+    try:
+        return read(content, path.name)
+    except UsageError as fault:
+        hint = _("to keep the file without reading it, add  --plain")
+        raise UsageError(f"{fault}\n{hint}") from fault
 
 
 def _is_intact(project: Project, digest: str, item: Evidence | EvidenceRef) -> bool:
@@ -161,7 +186,14 @@ def _described(item: Evidence, details: Details, served: Iterable[str], shown: s
     """An item with what is said of it, checked as if it had been read from the register."""
     said: dict[str, Any] = details.model_dump(exclude_none=True)
     said["requirements"] = tuple(dict.fromkeys([*item.requirements, *served]))
-    return _changed(item, said, shown)
+    return _changed(item, said | (_silenced(item) if details.withheld else {}), shown)
+
+
+def _silenced(item: Evidence) -> dict[str, Any]:
+    """The change that takes what an import told of the content out of the register."""
+    if item.provenance is None:
+        return {}
+    return {"provenance": item.provenance.model_copy(update={"findings": ()}).model_dump()}
 
 
 def _changed(item: Evidence, changes: Mapping[str, Any], shown: str) -> Evidence:
@@ -196,9 +228,7 @@ def withhold(project: Project, catalog: Catalog, which: str, *, because: str, by
     if not because.strip():
         raise UsageError(_("--because: found nothing, wanted the reason why the content is not handed on"))
     item = find(project.evidence(catalog), which)
-    changes: dict[str, Any] = {"withheld": because}
-    if item.evidence.provenance is not None:
-        changes["provenance"] = item.evidence.provenance.model_copy(update={"findings": ()}).model_dump()
+    changes = {"withheld": because, **_silenced(item.evidence)}
     return _saved(project, item, changes, by=by, action="withhold", because=because)
 
 
@@ -227,7 +257,18 @@ def release(project: Project, catalog: Catalog, which: str, *, by: str) -> Item:
                 name=item.evidence.name,
             )
         )
-    return _saved(project, item, {"withheld": ""}, by=by, action="release", because="")
+    changes = {"withheld": "", **_told_again(project, item)}
+    return _saved(project, item, changes, by=by, action="release", because="")
+
+
+def _told_again(project: Project, item: Item) -> dict[str, Any]:
+    """What an import told of the content, read anew where the content is here."""
+    path = project.evidence_path(item.sha256, item.evidence)
+    if item.evidence.provenance is None or not path.is_file():
+        return {}
+    content = path.read_bytes()
+    said = read(content, path.name)
+    return {"provenance": imported(content, said).model_dump()} if said else {}
 
 
 def _saved(project: Project, item: Item, changes: Mapping[str, Any], *, by: str, action: str, because: str) -> Item:

@@ -109,7 +109,8 @@ class Folder:
             self._lock.acquire()
         except Timeout as fault:
             raise UsageError(
-                f"{self.folder}: another assessor process has been writing for {LOCK_SECONDS} s; wait for it or end it"
+                f"{self.folder}: another assessor process has been writing for {LOCK_SECONDS} s; wait for it or "
+                f"end it, or where none is running remove {self._lock.lock_file}"
             ) from fault
         except (OSError, NotImplementedError) as fault:
             raise UsageError(

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, PlainSerializer, ValidationError
 from assessor import merkle
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.contract import Frozen
-from assessor.errors import IntegrityError
+from assessor.errors import IntegrityError, UsageError
 from assessor.model import Sha256
 
 START = "0" * 64
@@ -119,7 +119,10 @@ def append(
 
     Raises:
         IntegrityError: The last line is cut off or not readable.
+        UsageError: A text or a file's name has bytes that are no UTF-8.
     """
+    for text in (actor, action, because, *files):
+        _refuse_bytes(text)
     newest = last(ledger)
     body = {
         "seq": newest.seq + 1 if newest else 0,
@@ -132,6 +135,14 @@ def append(
     }
     line = canonical_json({**body, "hash": sha256_hex(canonical_json(body))})
     return line + b"\n", _entry(line, "new line")
+
+
+def _refuse_bytes(text: str) -> None:
+    """What Python reads from the command line or a folder may hold bytes that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as fault:
+        raise UsageError(f"{text!r}: found bytes that are no UTF-8, wanted text") from fault
 
 
 def entries(ledger: bytes) -> Iterator[Entry]:

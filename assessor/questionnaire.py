@@ -274,6 +274,11 @@ def offered_evidence(requirement: Requirement, scope: Scope) -> tuple[Offer, ...
         for item in answer.evidence:
             if item.document in wanted and name != requirement.id and item.sha256 not in found:
                 found[item.sha256] = Offer(item, name)
+    for digest, known in scope.evidence.items():
+        elsewhere = known.requirements and requirement.id not in known.requirements
+        if known.document in wanted and elsewhere and digest not in found:
+            reference = EvidenceRef(name=known.name, sha256=digest, document=known.document, collected=known.collected)
+            found[digest] = Offer(reference, known.requirements[0])
     return tuple(sorted(found.values(), key=lambda offer: wanted.index(str(offer.evidence.document))))
 
 

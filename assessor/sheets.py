@@ -40,6 +40,7 @@ from assessor.replies import (
 COLUMNS = ("id", "part", "question", "form", "reply", "because", "evidence")
 WIDTHS = (18, 12, 60, 28, 60, 40, 24)
 VERDICT = "verdict"
+MAX_UNPACKED = 2**27  # bytes of an Excel file when unpacked
 MAX_ROWS = 100_000
 
 
@@ -252,7 +253,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Sequence[object]]]:
 
 def _excel_rows(path: Path) -> list[tuple[int, Sequence[object]]]:
     openpyxl = _openpyxl()
-    from zipfile import BadZipFile
+    from zipfile import BadZipFile, ZipFile
 
     from openpyxl.utils.exceptions import InvalidFileException
 
@@ -261,6 +262,10 @@ def _excel_rows(path: Path) -> list[tuple[int, Sequence[object]]]:
         *(AttributeError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError),  # XML that says nonsense
     )
     try:
+        with ZipFile(path) as archive:  # which reads no more of a part than its directory says
+            size = sum(part.file_size for part in archive.infolist())
+        if size > MAX_UNPACKED:
+            raise UsageError(_("{path}: unpacks to {size} bytes, more than a sheet of ours has", path=path, size=size))
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:
             return list(enumerate(book.worksheets[0].iter_rows(values_only=True, max_row=MAX_ROWS), start=1))

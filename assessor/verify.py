@@ -9,28 +9,47 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from assessor import ledger
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.criteria import followed_catalog
+from assessor.criteria import followed_catalog, load_catalog
 from assessor.errors import IntegrityError, UsageError
 from assessor.evidence import BROKEN, Standing
 from assessor.evidence import check as look_again
 from assessor.hand_edits import FIXED, RECORD, Difference, breaks, hand_edits
 from assessor.pdf_signatures import Finding, attachments, check_signatures, page_text
 from assessor.project import EVIDENCE, Project, now
+from assessor.registry import load_checks
 from assessor.report_content import ATTACHMENT
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def verify(path: Path, *, trust: Sequence[Path] = ()) -> list[Finding]:
+class Trusted(NamedTuple):
+    """Whose word counts, certificates in PEM.
+
+    Attributes:
+        signers: Authorities that signers' certificates lead to.
+        stampers: Authorities that timestamps' certificates lead to; empty for the same.
+        strict: Whether pyHanko shall compare all objects of the revisions too.
+    """
+
+    signers: Sequence[bytes] = ()
+    stampers: Sequence[bytes] = ()
+    strict: bool = False
+
+
+def verify(
+    path: Path, *, trust: Sequence[Path] = (), stamp_trust: Sequence[Path] = (), strict: bool = False
+) -> list[Finding]:
     """Verify a PDF report or an assessment folder.
 
     Args:
         path: The file or folder.
         trust: PEM files of authorities whose signatures count.
+        stamp_trust: PEM files of authorities whose timestamps count; default those of `trust`.
+        strict: Have pyHanko compare all objects too, half a minute for a long report.
 
     Returns:
         Findings in the order they were made.
@@ -38,20 +57,20 @@ def verify(path: Path, *, trust: Sequence[Path] = ()) -> list[Finding]:
     Raises:
         UsageError: There is no such file, or it is neither a report nor a folder.
     """
-    roots = [_read(root) for root in trust]
+    trusted = Trusted([_read(one) for one in trust], [_read(one) for one in stamp_trust], strict)
     if path.is_dir():
-        return verify_folder(Project(path), roots)
+        return verify_folder(Project(path), trusted)
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder")
-    return verify_pdf(_read(path), roots)
+    return verify_pdf(_read(path), trusted)
 
 
-def verify_pdf(data: bytes, roots: Sequence[bytes] = ()) -> list[Finding]:
+def verify_pdf(data: bytes, trusted: Trusted = Trusted()) -> list[Finding]:  # noqa: B008 - immutable
     """Verify a report from its bytes alone.
 
     Args:
         data: The PDF.
-        roots: PEM certificates of trusted authorities.
+        trusted: Whose word counts.
 
     Returns:
         Findings.
@@ -59,13 +78,64 @@ def verify_pdf(data: bytes, roots: Sequence[bytes] = ()) -> list[Finding]:
     Raises:
         UsageError: It is no PDF.
     """
-    findings = list(check_signatures(data, list(roots)))
+    findings = check_signatures(data, trusted.signers, stamp_trust=trusted.stampers, strict=trusted.strict)
     content, finding = _embedded(data)
     findings.append(finding)
     if content is not None:
         findings.append(_printed_digest(data, sha256_hex(content)))
-        findings += _inner_digests(json.loads(content))
+        findings += verify_results(content)
     return findings
+
+
+def verify_results(content: bytes) -> list[Finding]:
+    """Verify results from their bytes alone: what they state of themselves, and what is known of it here.
+
+    Args:
+        content: The results as they are attached to a report.
+
+    Returns:
+        Findings.
+    """
+    record = json.loads(content)
+    findings = list(_inner_digests(record))
+    if any(finding.status == "failed" for finding in findings):
+        return findings
+    try:
+        return [*findings, *_known_here(record), *_kept_elsewhere(record)]
+    except (TypeError, KeyError, AttributeError, ValueError):
+        return [*findings, Finding("record", "unknown", "What the results rest on is not told in a way known here.")]
+
+
+def _known_here(record: Any) -> Iterable[Finding]:
+    """Whether this installation has the catalog and the checks that the results rest on."""
+    stated = record["catalog"]
+    named = f"{stated['id']} {stated['version']}"
+    try:
+        catalog = load_catalog(packs=stated["packs"])
+    except UsageError:
+        catalog = None
+    if catalog is not None and catalog.sha256 == stated["sha256"]:
+        yield Finding("catalog", "ok", f"The catalog {named} is the one installed here, by its digest.")
+    else:
+        yield Finding("catalog", "unknown", f"The catalog {named} is not the one installed here: it cannot be compared.")
+    installed = {name: check.info.version for name, check in load_checks().items()}
+    used = {name: item["result"]["check_version"] for name, item in record["results"].items()}
+    other = [f"{name} {version}" for name, version in used.items() if installed.get(name) != version]
+    if other:
+        yield Finding("checks", "unknown", f"These checks are not installed here in that version: {', '.join(other)}.")
+    else:
+        yield Finding("checks", "ok", f"All {len(used)} checks are installed here in the same version.")
+
+
+def _kept_elsewhere(record: Any) -> Iterable[Finding]:
+    """What the results name by digest and do not hold."""
+    pieces = {piece["sha256"] for answer in record["answers"].values() for piece in answer["evidence"]}
+    if pieces:
+        sentence = f"{len(pieces)} pieces of evidence are named by their digests and are not in this file."
+        yield Finding("evidence", "withheld", sentence)
+    size, head = record["ledger"]["size"], record["ledger"]["head"]
+    sentence = f"States a ledger of {size} lines with head {head[:16]}…; only the folder shows that it goes on from it."
+    yield Finding("ledger head", "withheld", sentence)
 
 
 def _embedded(data: bytes) -> tuple[bytes | None, Finding]:
@@ -112,12 +182,12 @@ def _inner_digests(record: Any) -> Iterable[Finding]:
         yield Finding(name, "ok", f"{len(results)} results, each with the digest stated beside it.")
 
 
-def verify_folder(project: Project, roots: Sequence[bytes] = ()) -> list[Finding]:
+def verify_folder(project: Project, trusted: Trusted = Trusted()) -> list[Finding]:  # noqa: B008 - immutable
     """Verify a folder: ledger, files against it, reports and what they embed.
 
     Args:
         project: The folder.
-        roots: PEM certificates of trusted authorities.
+        trusted: Whose word counts.
 
     Returns:
         Findings.
@@ -128,11 +198,11 @@ def verify_folder(project: Project, roots: Sequence[bytes] = ()) -> list[Finding
         history = ledger.history(chain)
         findings.append(Finding("ledger", "ok", f"{history.size} lines, each follows the one before."))
     except IntegrityError as fault:
-        return [Finding("ledger", "failed", str(fault)), *_reports(project, roots)]
+        return [Finding("ledger", "failed", str(fault)), *_reports(project, trusted)]
     findings += _ledger_edits(history.edits)
     findings += _files(project, history.files)
     findings += _evidence(project, history.files)
-    return findings + _reports(project, roots)
+    return findings + _reports(project, trusted)
 
 
 def _ledger_of_report(project: Project, record: Any) -> Finding:
@@ -221,13 +291,13 @@ def _edited(item: Difference) -> str:
     return f"{item.name} was edited by hand; record it with  {RECORD}"
 
 
-def _reports(project: Project, roots: Sequence[bytes]) -> list[Finding]:
+def _reports(project: Project, trusted: Trusted) -> list[Finding]:
     findings = []
     for path in sorted((project.folder / "reports").glob("*.pdf")):
         data = path.read_bytes()
         prefix = f"reports/{path.name}"
         try:
-            found = verify_pdf(data, roots)
+            found = verify_pdf(data, trusted)
         except UsageError as fault:
             found = [Finding("file", "failed", str(fault))]
         found += _same_results(project, data)

@@ -97,7 +97,7 @@ def test_a_broken_chain_is_told_and_not_shown(project: Project, run: Callable[..
 
 def test_the_head_is_printed_to_be_noted(project: Project, run: Callable[..., Done]) -> None:
     tree = ledger.tree_head(project.ledger_bytes())
-    assert run("ledger", "head").out == f"size  2\nhead  {tree.head}\nroot  {tree.root}\n"
+    assert run("ledger", "head").out == f"size  2\nroot  {tree.root}\nhead  {tree.head}\n"
     assert json.loads(run("ledger", "head", "--json").out) == tree._asdict()
     project.commit({"x": b"x"}, actor="t", action="x")
     assert json.loads(run("ledger", "head", "--json", "--size", "2").out) == tree._asdict()

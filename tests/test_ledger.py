@@ -10,12 +10,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock, Timeout
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.errors import IntegrityError
+from assessor.errors import IntegrityError, UsageError
 from assessor.ledger import (
     CUT_OFF,
     START,
@@ -189,6 +192,38 @@ def test_nothing_is_told_of_a_last_line_that_is_not_whole(
         function(spoil(chain(2)))
 
 
+@pytest.mark.parametrize("words", [{"actor": "\udcff"}, {"because": "\udcff"}, {"files": {"a\udcff": A}}])
+def test_bytes_that_are_no_text_are_refused(words: dict[str, object]) -> None:
+    fields: Any = {"actor": "x", "action": "y", "because": "", "files": {}, **words}
+    fields["files"] = {name: Change(before=None, after=digest) for name, digest in fields["files"].items()}
+    with pytest.raises(UsageError, match=r"'a?.udcff': found bytes that are no UTF-8, wanted text"):
+        append(b"", **fields)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(texts, texts, texts, texts.filter(lambda name: not set(name) & {"/", "\\", "."}))))
+def test_any_text_makes_a_chain_and_comes_back(told: list[tuple[str, str, str, str]]) -> None:
+    ledger = b""
+    for actor, action, because, name in told:
+        change = {name: Change(before=None, after=A)}
+        ledger += append(ledger, actor=actor, action=action, because=because, files=change, now=NOW)[0]
+    found = [(item.actor, item.action, item.because, *item.files) for item in entries(ledger)]
+    assert found == told
+    assert [canonical_json(json.loads(line)) for line in ledger.splitlines()] == ledger.splitlines()
+
+
+def test_any_changed_byte_is_found() -> None:
+    ledger = chain(2)
+    for place in range(len(ledger)):
+        for bit in (0x01, 0x20, 0x80):
+            changed = ledger[:place] + bytes([ledger[place] ^ bit]) + ledger[place + 1 :]
+            with pytest.raises(IntegrityError):
+                list(entries(changed))
+
+
 # --- what stands for the whole ---------------------------------------------------------------------------------------
 
 
@@ -342,22 +377,21 @@ fcntl.flock = flock
 warnings.simplefilter("ignore")
 from pathlib import Path
 from assessor.project import Project
-project = Project(Path(sys.argv[1]))
-with project.lock():
-    if sys.argv[2] == "die":
+folder = Path(sys.argv[1])
+if sys.argv[2] == "die":
+    with Project.create(folder, {"assessor.yaml": b"x"}, actor="t", action="init").lock():
         os._exit(9)
-    project.commit({"next": b"x"}, actor="t", action="next")
+Project(folder).commit({"next": b"x"}, actor="t", action="next")
 """
 
 
 def test_a_mark_in_place_of_a_lock_ends_with_its_process_too(tmp_path: Path) -> None:
     """Where the system has no locks at all, the library marks the folder by a file."""
-    project = Project.create(tmp_path / "p", {"assessor.yaml": b"x"}, actor="t", action="init")
     for what, code in (("die", 9), ("go on", 0)):
-        done = subprocess.run([sys.executable, "-c", MARKING, str(project.folder), what], check=False)
+        done = subprocess.run([sys.executable, "-c", MARKING, str(tmp_path), what], check=False)
         assert done.returncode == code
-        assert (project.folder / ".assessor" / "lock").exists() == (what == "die")
-    assert len(list(entries(project.ledger_bytes()))) == 2
+        assert (tmp_path / ".assessor" / "lock").exists() == (what == "die")
+    assert len(list(entries(Project(tmp_path).ledger_bytes()))) == 2
 
 
 def test_a_ledger_that_is_cut_off_is_not_mended_by_trying_to_write(tmp_path: Path) -> None:

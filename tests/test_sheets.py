@@ -24,7 +24,7 @@ from assessor.errors import UsageError
 from assessor.messages import speaking
 from assessor.model import Answer, Catalog, Known, Requirement, Verdict
 from assessor.project import Project
-from assessor.sheets import COLUMNS, _csv_rows, _harmless, read_answers, write_sheet
+from assessor.sheets import COLUMNS, _csv_rows, _excel_rows, _harmless, read_answers, write_sheet
 
 Make = Callable[..., Any]
 BOTH = pytest.mark.parametrize("ending", [".csv", ".xlsx"])
@@ -515,3 +515,12 @@ def test_answers_from_yaml(make_folder: Make, catalog: Catalog, tmp_path: Path) 
 def test_answers_from_yaml_that_do_not_fit(make_folder: Make, tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "in.yaml").write_text(text)
     assert refused(make_folder(), tmp_path / "in.yaml")[0].startswith(told)
+
+
+def test_an_excel_file_that_unpacks_to_more_than_a_sheet_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as part:
+            for _ in range(200):
+                part.write(b"A" * 2**20)
+    with pytest.raises(UsageError, match="unpacks to 209715200 bytes"):
+        _excel_rows(tmp_path / "bomb.xlsx")

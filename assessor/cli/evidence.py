@@ -82,11 +82,18 @@ def add(
         str | None,
         typer.Option(metavar="URI", help="Where the content lies: only its digest and size are kept here."),
     ] = None,
+    as_plain: Annotated[
+        bool, typer.Option("--plain", help="Read nothing from the files, be they results of a known tool or not.")
+    ] = False,
     by: ByOption = None,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add files as evidence for one or more requirements."""
+    """Add files as evidence for one or more requirements.
+
+    Model cards, CycloneDX, SPDX 3, JUnit XML and results of AI Verify, Inspect, Giskard, Evidently and Deepchecks are
+    recognised; what they say of themselves goes into the register in their own words.
+    """
     from assessor.criteria import followed_catalog
     from assessor.evidence import Details
     from assessor.evidence import add as add_evidence
@@ -106,7 +113,8 @@ def add(
         uri=reference,
     )
     catalog = followed_catalog(opened.configuration())
-    added = add_evidence(opened, catalog, files, requirements=requirements, details=details, by=by or current_user())
+    who = by or current_user()
+    added = add_evidence(opened, catalog, files, requirements=requirements, details=details, by=who, plain=as_plain)
     if as_json:
         print_json([_as_json(item, item.evidence.requirements) for item in added])
         return
@@ -251,6 +259,10 @@ def _print_item(item: Item) -> None:
     console.print(f"[bold]{plain(found.name)}[/]  {plain(state)}, {_(found.classification.value)}")
     console.print(f"  [dim]SHA-256[/] {item.sha256}")
     console.print(f"  [dim]{_('serves')}[/] {', '.join(found.requirements)}")
+    if report := found.provenance:
+        told = " ".join(text for text in (report.format, report.tool, report.version, report.subject) if text)
+        count = plural("{n} finding", "{n} findings", report.total)
+        console.print(f"  [dim]{_('recognised')}[/] {plain(told)}: {count}")
 
 
 def _print_found(found: Sequence[Found], broken: Sequence[Found]) -> None:

@@ -102,5 +102,5 @@ def head(
     if as_json:
         print_json(found._asdict())
         return
-    for name, value in ((_("size"), found.size), (_("head"), found.head), (_("root"), found.root)):
+    for name, value in found._asdict().items():
         out().print(f"{name}  {value}", soft_wrap=True)

@@ -1,0 +1,311 @@
+"""Results of other tools: known by their marks, told in their own words, and nothing in them can hurt."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assessor.errors import UsageError
+from assessor.evidence_formats import LARGEST, MOST_FINDINGS, Reading, imported, read
+from assessor.evidence_formats.reading import LONGEST_VALUE, Row
+from assessor.model import EvidenceType, Imported
+
+DATA = Path(__file__).parent / "data" / "evidence"
+M = 1_000_000
+
+
+def kept(name: str) -> Imported:
+    content = (DATA / name).read_bytes()
+    found = read(content, name)
+    assert found is not None
+    return imported(content, found)
+
+
+def lines(found: Imported) -> list[tuple[str, str, str]]:
+    return [(item.name, item.value, item.outcome) for item in found.findings]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ai.spdx3.json", ("SPDX 3.0.1", "spdx-writer 1.2", "", date(2026, 8, 15), "letter-sorter 3")),
+        (
+            "aiverify_1.json",
+            (
+                "AI Verify test result",
+                "AI Verify fairness_metrics_toolbox_for_classification",
+                "0.9.0",
+                date(2023, 6, 12),
+                "credit.sav",
+            ),
+        ),
+        (
+            "aiverify_2.json",
+            (
+                "AI Verify test result",
+                "AI Verify aiverify_robustness_toolbox",
+                "2.2.1",
+                date(2026, 10, 5),
+                "random_forest.sav, breast_cancer_test.sav",
+            ),
+        ),
+        ("deepchecks_check.json", ("Deepchecks result", "Deepchecks", "", None, "Train Test Performance")),
+        ("deepchecks_suite.json", ("Deepchecks result", "Deepchecks", "", None, "Small suite")),
+        ("evidently_04_report.json", ("Evidently result", "Evidently", "0.7.23", date(2026, 11, 22), "")),
+        ("evidently_04_tests.json", ("Evidently result", "Evidently", "0.7.23", date(2026, 11, 22), "")),
+        ("evidently_07.json", ("Evidently result", "Evidently", "", None, "")),
+        ("giskard_scan.json", ("Giskard result", "Giskard", "", None, "")),
+        ("giskard_suite.json", ("Giskard result", "Giskard", "", None, "")),
+        (
+            "inspect.json",
+            ("Inspect eval log", "Inspect", "0.3.134", date(2026, 9, 30), "openai/gpt-4o-mini, triage_letters"),
+        ),
+        ("junit.xml", ("JUnit XML", "", "", date(2026, 11, 2), "pytest tests, pytest")),
+        (
+            "ml_bom.cdx.json",
+            ("CycloneDX 1.6", "cyclonedx-py", "7.1.0", date(2026, 10, 20), "triage 1.4, letter-sorter 3"),
+        ),
+        ("model_card.md", ("model card", "", "", None, "Letter sorter")),
+    ],
+)
+def test_each_format_is_recognised_and_says_where_it_comes_from(name: str, said: tuple[Any, ...]) -> None:
+    found = kept(name)
+    assert (found.format, found.tool, found.version, found.made, found.subject) == said
+    assert found.findings
+    assert found.total >= len(found.findings)
+
+
+def test_every_sample_is_tested() -> None:
+    (mark,) = test_each_format_is_recognised_and_says_where_it_comes_from.pytestmark
+    assert {name for name, _said in mark.args[1]} == {path.name for path in DATA.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("ai.spdx3.json", ("accuracy, overall", "0.91", "")),
+        ("aiverify_1.json", ("results.0.False Negative Rate Parity", "-0.0521", "")),
+        ("aiverify_2.json", ("results.adversarial", "0.921053", "")),
+        (
+            "deepchecks_suite.json",
+            ("Date Train Test Leakage Overlap", "Dataset does not contain a datetime", "not run"),
+        ),
+        ("evidently_04_report.json", ("DatasetDriftMetric.dataset_drift", "yes", "")),
+        ("evidently_07.json", ("RowCount()", "200", "")),
+        ("giskard_suite.json", ("Precision on data slice “`b` >= 1.186”", "0.71875", "Failed")),
+        ("inspect.json", ("match accuracy", "0.856784", "")),
+        ("inspect.json", ("samples", "398 / 400", "success")),
+        ("junit.xml", ("pytest", "5 tests, 1 failed, 1 error, 1 skipped", "failed")),
+        ("junit.xml", ("tests.test_loading.test_broken", 'failed on setup with "no file"', "error")),
+        ("ml_bom.cdx.json", ("accuracy, adults", "0.91 [0.89, 0.93]", "")),
+        ("model_card.md", ("Accuracy, letters, split test", "0.91", "")),
+        ("model_card.md", ("licence", "apache-2.0", "")),
+    ],
+)
+def test_findings_are_told_in_the_words_of_the_file(name: str, line: tuple[str, str, str]) -> None:
+    assert line in lines(kept(name))
+
+
+def test_what_failed_stands_in_front() -> None:
+    assert [outcome for _name, _value, outcome in lines(kept("deepchecks_suite.json"))][:2] == ["FAIL", "not run"]
+    assert lines(kept("evidently_04_tests.json"))[0][2] == "FAIL"
+    assert {outcome for *_rest, outcome in lines(kept("giskard_scan.json"))[:7]} == {"major", "medium"}
+
+
+def test_results_are_test_reports_and_cards_are_documents() -> None:
+    types = {path.name: found.type for path in DATA.iterdir() if (found := read(path.read_bytes(), path.name))}
+    documents = {name for name, kind in types.items() if kind is EvidenceType.DOCUMENT}
+    assert documents == {"ai.spdx3.json", "ml_bom.cdx.json", "model_card.md"}
+    assert set(types.values()) == {EvidenceType.DOCUMENT, EvidenceType.TEST_REPORT}
+
+
+def without(name: str, *path: str) -> bytes:
+    """A sample without one of its marks."""
+    document = json.loads((DATA / name).read_bytes())
+    place = document
+    for part in path[:-1]:
+        place = place[part]
+    del place[path[-1]]
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", without("aiverify_2.json", "gid")),
+        ("a.json", without("aiverify_2.json", "testArguments")),
+        ("a.json", without("inspect.json", "eval", "model")),
+        ("a.json", without("deepchecks_suite.json", "type")),
+        ("a.json", without("evidently_04_tests.json", "summary")),
+        ("a.json", without("ml_bom.cdx.json", "bomFormat")),
+        ("a.json", without("ai.spdx3.json", "@context")),
+        ("a.json", b'{"metrics": [{"name": "accuracy", "value": 1}]}'),
+        ("a.json", b'{"test": {"result": "Passed"}}'),
+        ("a.json", b"{}"),
+        ("a.json", b'{"type": ["SuiteResult"], "results": []}'),
+        ("a.json", b'{"test": {"result": ["Passed"], "metric_value": 1}}'),
+        ("a.xml", b"<html><testsuite/></html>"),
+        ("a.xml", b"<!DOCTYPE html><html></html>"),
+        ("a.xml", b"no XML at all"),
+        ("a.md", b"# Notes\n\nNothing of a card.\n"),
+        ("a.txt", (DATA / "junit.xml").read_bytes()),
+        ("a.json", b"[" * (LARGEST["json"] + 1)),
+    ],
+)
+def test_what_has_not_all_the_marks_is_only_a_file(name: str, content: bytes) -> None:
+    assert read(content, name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.json", b'{"gid"', "a.json:1 not readable as JSON"),
+        ("a.json", b"[1]", "found JSON that is no object"),
+        ("a.json", b"\xff\xfe", "not UTF-8"),
+        ("a.json", b'{"bomFormat": "CycloneDX", "specVersion": "1.2"}', "found CycloneDX 1.2, wanted"),
+        ("a.json", b'{"spdxVersion": "SPDX-2.3"}', "found SPDX 2.3, wanted SPDX 3.0"),
+        ("a.xml", b"<testsuites>\n<testcase>", "a.xml:2 not readable as XML"),
+        ("a.xml", b"<!DOCTYPE testsuites [<!ENTITY a 'b'>]><testsuites>&a;</testsuites>", "document type declaration"),
+        ("a.xml", b"<!DOCTYPE testsuite SYSTEM 'file:///etc/passwd'><testsuite/>", "document type declaration"),
+        ("a.xml", b"<testsuite>&undeclared;</testsuite>", "not readable as XML"),
+        ("a.md", b"---\nlicense: x\na: [1\n---\n# x\n", "a.md:"),
+    ],
+)
+def test_what_has_the_marks_and_cannot_be_read_is_refused(name: str, content: bytes, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        read(content, name)
+
+
+def bomb() -> bytes:
+    """A billion laughs: gigabytes, if anybody looked."""
+    entities = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
+    return f'<!DOCTYPE testsuites [<!ENTITY l0 "lol">{entities}]><testsuites>&l9;</testsuites>'.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("a.xml", bomb),
+        ("a.xml", lambda: b"<testsuites>" + b"<testsuite>" * (4 * M // 11)),
+        ("a.xml", lambda: b"<testsuites>" + b"<testcase/>" * (4 * M // 11) + b"</testsuites>"),
+        ("a.xml", lambda: b"<testsuite " + b" ".join(b'a%d="1"' % i for i in range(300_000)) + b"></testsuite>"),
+        ("a.json", lambda: b"[" * LARGEST["json"]),
+        ("a.json", lambda: b'{"a":' * (LARGEST["json"] // 5)),
+        ("a.json", lambda: b'{"a":' + b"9" * (9 * M) + b"}"),
+        (
+            "a.json",
+            lambda: b'{"gid":"a","cid":"b","startTime":"x","testArguments":{},"output":[' + b"[0]," * (2 * M) + b"0]}",
+        ),
+        ("a.md", lambda: b"---\nlicense: x\n---\n" + b"# a\n- b: c\n" * 45_000),
+        ("a.md", lambda: b"---\nlicense: x\na: &a [b]\nc: *a\n---\n# a\n"),
+    ],
+)
+def test_hostile_files_take_no_time(name: str, make: Callable[[], bytes]) -> None:
+    content = make()
+    before = time.process_time()
+    try:
+        found = read(content, name)
+        assert found is None or len(imported(content, found).findings) <= MOST_FINDINGS
+    except UsageError as fault:
+        assert str(fault).startswith("a.")
+    assert time.process_time() - before < 3  # about one, on a machine that does nothing else
+
+
+def test_texts_of_others_are_cut_and_cannot_play_with_a_screen() -> None:
+    rows = (Row("a\x1b[31m\u202eb\nc", "x" * 1000, "FAIL"), Row("", "nameless"), Row("good", "", "passed"))
+    found = imported(b"", Reading("any", EvidenceType.RECORD, findings=rows))
+    assert [item.name for item in found.findings] == ["a[31mb c", "good"]
+    assert len(found.findings[0].value) <= LONGEST_VALUE
+
+
+def test_only_the_first_findings_are_kept_and_all_are_counted() -> None:
+    rows = tuple(Row(f"test {i}", "", "passed" if i else "failed") for i in reversed(range(50)))
+    found = imported(b"", Reading("any", EvidenceType.RECORD, findings=rows))
+    assert (len(found.findings), found.total, found.findings[0].outcome) == (MOST_FINDINGS, 50, "failed")
+
+
+KEYS = st.sampled_from(
+    [
+        *(
+            "gid",
+            "cid",
+            "output",
+            "startTime",
+            "testArguments",
+            "modelFile",
+            "version",
+            "status",
+            "eval",
+            "task",
+            "model",
+        ),
+        *("results", "scores", "metrics", "name", "value", "type", "check", "header", "conditions_results", "tests"),
+        *(
+            "summary",
+            "all_passed",
+            "metric",
+            "result",
+            "metric_name",
+            "metric_value",
+            "ADetector",
+            "major",
+            "bomFormat",
+        ),
+        *("specVersion", "components", "@context", "@graph", "spdxId", "modelCard", "metadata", "tools", "packages"),
+        *("to", "from", "relationshipType", "ai_metric", "key", "timestamp", "description", "created", "error"),
+    ]
+)
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
+    st.sampled_from(["SuiteResult", "CheckResult", "CheckFailure", "Passed", "CycloneDX", "1.6", "ai_AIPackage",
+        "https://spdx.org/rdf/3.0.1/x", "machine-learning-model", "data", "CreationInfo", "Relationship"]),
+)  # fmt: skip
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=25
+)
+
+
+MARKED: list[dict[str, Any]] = [
+    {"gid": 1, "cid": 2, "output": 3, "startTime": 4, "testArguments": 5},
+    {"version": 2, "status": "success", "eval": {"task": "t", "model": "m"}},
+    {"type": "SuiteResult", "results": []},
+    {"type": "CheckResult", "check": {}},
+    {"metrics": [{"metric_name": "m", "value": 1}]},
+    {"tests": [{}], "summary": {"all_passed": False}},
+    {"bomFormat": "CycloneDX", "specVersion": "1.6"},
+    {"@context": "https://spdx.org/rdf/3.0.1/x"},
+    {},
+]
+
+
+@given(st.sampled_from(MARKED), st.dictionaries(KEYS, VALUES, max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_json_of_any_shape_is_read_or_refused_in_words(marks: dict[str, Any], more: dict[str, Any]) -> None:
+    content = json.dumps({**more, **marks} if len(more) % 2 else {**marks, **more}).encode()
+    try:
+        found = read(content, "a.json")
+    except UsageError as fault:
+        assert str(fault).startswith("a.json")
+    else:
+        if found is not None:
+            Imported.model_validate(imported(content, found).model_dump())
+
+
+@given(
+    st.binary(max_size=60), st.sampled_from(["", "<testsuites>", "<testsuite name='", "---\nlicense: x\n---\n# a\n"])
+)
+@settings(max_examples=200, deadline=None)
+def test_bytes_of_any_kind_are_read_or_refused_in_words(content: bytes, start: str) -> None:
+    for name in ("a.xml", "a.md", "a.json"):
+        try:
+            read(start.encode() + content, name)
+        except UsageError as fault:
+            assert str(fault).startswith("a.")
