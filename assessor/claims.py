@@ -16,7 +16,7 @@ from assessor.errors import IntegrityError, UsageError
 from assessor.model import CheckRun, Configuration
 from assessor.project import Project
 from assessor.report_content import ATTACHMENT
-from assessor.verify import verify_pdf
+from assessor.verify import Trusted, verify_pdf
 
 MOST_BYTES = 2**28  # of a record: more is none of ours
 
@@ -81,7 +81,7 @@ def _of_pdf(path: Path, data: bytes, trust: tuple[Path, ...]) -> tuple[bytes, st
     from assessor.pdf_signatures import attachments, signed_revision
 
     signed = b"/ByteRange" in data
-    findings = verify_pdf(data, [root.read_bytes() for root in trust])
+    findings = verify_pdf(data, Trusted([root.read_bytes() for root in trust]))
     broken = [item.sentence for item in findings if item.status == "failed" and (signed or item.name != "signature")]
     if broken:
         raise IntegrityError(f"{path}: the report does not hold: {' '.join(broken)} See  assessor verify {path}")

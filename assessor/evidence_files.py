@@ -112,7 +112,8 @@ def _opened(path: Path, shown: str) -> Iterator[BinaryIO]:
         if fault.errno == errno.ELOOP:
             raise UsageError(_("{shown}: found a link, wanted the file it leads to", shown=shown)) from fault
         raise UsageError(_("{shown}: cannot read it: {fault}", shown=shown, fault=fault.strerror)) from fault
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UsageError(_("{shown}: found a folder, device or pipe, wanted a file", shown=shown))
     with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise UsageError(_("{shown}: found a folder, device or pipe, wanted a file", shown=shown))
         yield stream

@@ -100,13 +100,14 @@ def loaded(content: bytes) -> ContentInfo:
 
 def embedded(container: ContentInfo) -> list[bytes]:
     """The certificates in a container, DER."""
-    found: Any = container["content"]["certificates"]
-    return [one.chosen.dump() for one in found if one.name == "certificate"]
+    data: Any = container["content"]
+    return [one.chosen.dump() for one in data["certificates"] if one.name == "certificate"]
 
 
 def timestamp_in(container: ContentInfo) -> ContentInfo | None:
     """The timestamp beside the signature in a container; covered by no signature but its own."""
-    (info,) = container["content"]["signer_infos"]
+    data: Any = container["content"]
+    (info,) = data["signer_infos"]
     found = [one for one in info["unsigned_attrs"] or () if one["type"].native == "signature_time_stamp_token"]
     token: ContentInfo | None = found[0]["values"][0] if found else None
     return token
@@ -115,7 +116,8 @@ def timestamp_in(container: ContentInfo) -> ContentInfo | None:
 def _own(container: ContentInfo) -> bytes:
     from pyhanko.sign.validation.generic_cms import extract_certs_for_validation
 
-    own: bytes = extract_certs_for_validation(container["content"]).signer_cert.dump()
+    data: Any = container["content"]
+    own: bytes = extract_certs_for_validation(data).signer_cert.dump()
     return own
 
 

@@ -52,12 +52,13 @@ class Revision(NamedTuple):
     """What else was changed, in words; empty if nothing."""
 
 
-def appended(data: bytes, signed: Sequence[int]) -> list[Revision]:
+def appended(data: bytes, signed: Sequence[int], whole: PdfFileReader) -> list[Revision]:
     """What was appended after the first signature of a PDF, revision by revision.
 
     Args:
         data: The PDF.
         signed: Where the bytes that each signature covers end.
+        whole: Reads all of `data`; to read a long file once more takes a second.
 
     Returns:
         The revisions in order, with a border at each of `signed`; bytes that are no revision are a forbidden one.
@@ -65,20 +66,42 @@ def appended(data: bytes, signed: Sequence[int]) -> list[Revision]:
     start = min(signed)
     ends = {*signed, len(data), *(match.end() for match in _END.finditer(data, start))}
     borders = sorted(end for end in ends if start <= end <= len(data))
-    return [_judged(data[:before], data[:after]) for before, after in itertools.pairwise(borders)]
+    states = (_State.read(data[:end], whole if end == len(data) else None) for end in borders)
+    return [_judged(before, after) for before, after in itertools.pairwise(states)]
 
 
-def _judged(before: bytes, after: bytes) -> Revision:
-    try:
-        return _Comparison(before, after).revision()
-    except Exception as error:  # noqa: BLE001 - pyHanko lets KeyError, RecursionError and more through
-        return Revision(len(after), forbidden=(f"something that cannot be read: {plain(error)}",))
+class _State(NamedTuple):
+    """A file as it was at some time: how to read it, and where each object lies."""
+
+    data: bytes
+    reader: Any
+    table: dict[Any, Any]
+    fault: str = ""
+    """Why it cannot be read; empty if it can."""
+
+    @classmethod
+    def read(cls, data: bytes, reader: PdfFileReader | None) -> _State:
+        try:
+            found = _checked_reader(data, reader)
+            return cls(data, found, _table(found))
+        except Exception as error:  # noqa: BLE001 - pyHanko lets KeyError, RecursionError and more through
+            return cls(data, None, {}, plain(error))
 
 
-def _reader(data: bytes) -> PdfFileReader:
+def _judged(before: _State, after: _State) -> Revision:
+    fault = before.fault or after.fault
+    if not fault:
+        try:
+            return _Comparison(before, after).revision()
+        except Exception as error:  # noqa: BLE001 - as above
+            fault = plain(error)
+    return Revision(len(after.data), forbidden=(f"something that cannot be read: {fault}",))
+
+
+def _checked_reader(data: bytes, reader: PdfFileReader | None) -> PdfFileReader:
     from pyhanko.pdf_utils.reader import PdfFileReader
 
-    reader = PdfFileReader(io.BytesIO(data))
+    reader = reader or PdfFileReader(io.BytesIO(data))
     if reader.encrypted:
         raise ValueError("the file is encrypted")
     if reader.xrefs.hybrid_xrefs_present:
@@ -87,10 +110,15 @@ def _reader(data: bytes) -> PdfFileReader:
 
 
 def _table(reader: PdfFileReader) -> dict[Any, Any]:
-    """Where each object lies."""
-    refs = set().union(*map(reader.xrefs.explicit_refs_in_revision, range(reader.total_revisions)))
-    places = ((ref, reader.xrefs[ref]) for ref in refs)
-    return {(ref.idnum, ref.generation): place for ref, place in places if place is not None}
+    """Where each object lies; later revisions go before earlier ones."""
+    found: dict[Any, Any] = {}
+    for revision in range(reader.total_revisions):
+        data = reader.xrefs.get_xref_data(revision)
+        for ref in reader.xrefs.explicit_refs_in_revision(revision):
+            found[ref.idnum, ref.generation] = data.try_resolve(ref)
+        for ref in reader.xrefs.refs_freed_in_revision(revision):
+            found.pop((ref.idnum, ref.generation), None)
+    return {key: place for key, place in found.items() if place is not None}
 
 
 def _bytes(value: Any) -> bytes:
@@ -131,12 +159,12 @@ def _differing(old: Any, new: Any, free: Iterable[str] = ()) -> set[str]:
 class _Comparison:
     """Two states of a file, the second an update of the first."""
 
-    def __init__(self, before: bytes, after: bytes) -> None:
+    def __init__(self, before: _State, after: _State) -> None:
         from pyhanko.sign.validation import read_certification_data
 
-        self.start, self.data = len(before), after
-        self.old, self.new = _reader(before), _reader(after)
-        self.table_old, self.table_new = _table(self.old), _table(self.new)
+        self.start, self.data = len(before.data), after.data
+        self.old, self.new = before.reader, after.reader
+        self.table_old, self.table_new = before.table, after.table
         self.open = {key for key, place in self.table_new.items() if self._moved(key, place)}
         certification = read_certification_data(self.old)
         self.permitted = certification.permission.value if certification else None
@@ -401,7 +429,7 @@ def _page_of(reader: PdfFileReader, key: tuple[int, int]) -> int | None:
     number, waiting = 0, [reader.root.raw_get("/Pages")]
     while waiting and number < _MOST_PAGES:
         ref = waiting.pop(0)
-        node = ref.get_object()
+        node: Any = ref.get_object()
         if "/Kids" in node:
             kids = node["/Kids"]
             waiting[:0] = [kids.raw_get(place) for place in range(len(kids))]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -141,7 +141,7 @@ def _checked(data: bytes, signatures: list[EmbeddedPdfSignature], reader: Reader
         ends = [_end(signature) for signature in signatures]
     except Exception as error:  # noqa: BLE001 - as in check_signatures
         return [*findings, Finding("ending", "failed", f"What a signature covers cannot be told: {plain(error)}.")]
-    revisions = appended(data, ends)
+    revisions = appended(data, ends, signatures[0].reader)
     findings.append(_ending(data, ends, revisions))
     try:
         reader.revocation, reader.others = _store(signatures[-1])
@@ -178,6 +178,15 @@ def signed_revision(data: bytes) -> bytes:
             return data[: min(_end(signature) for signature in _signatures(data))]
         except Exception as error:  # as in check_signatures
             raise IntegrityError(f"what the signatures of the PDF cover cannot be told: {plain(error)}") from error
+
+
+def revisions(data: bytes) -> list[int]:
+    """Where the bytes that each signature of a PDF covers end; empty if there is none, or it is no PDF."""
+    with quiet(*LIBRARIES):
+        try:
+            return [_end(signature) for signature in _signatures(data)]
+        except Exception:  # noqa: BLE001 - as in check_signatures
+            return []
 
 
 def attachments(data: bytes) -> dict[str, bytes]:
@@ -299,7 +308,9 @@ def _ending(data: bytes, ends: list[int], revisions: list[Revision]) -> Finding:
         for field in (*revision.signatures, *revision.timestamps)
     ]
     size = len(data) - last
-    if changes or last > len(data):
+    if last > len(data):
+        return Finding(name, "failed", "The last signature claims to cover more bytes than the file has.")
+    if changes:
         told = "; ".join(changes)
         return Finding(name, "failed", f"{size} bytes lie outside what the last signature covers: {told}.")
     if not data.rstrip(_WHITESPACE).endswith(b"%%EOF"):
@@ -337,10 +348,10 @@ def _examined_stamp(data: bytes, signature: EmbeddedPdfSignature, reader: Reader
         Finding(f"{name} coverage", *_coverage(data, signature)),
         Finding(f"{name} container", *_container(data, signature, reader)),
     ]
-    stamped = _stamped(loaded(signature.pkcs7_content), signature.compute_digest, reader)
-    findings.append(Finding(f"{name} time", *stamped.finding))
-    if stamped.moment and all(finding.status != "failed" for finding in findings):
-        reader.moment = stamped.moment
+    found = stamped(loaded(signature.pkcs7_content), signature.compute_digest, reader)
+    findings.append(Finding(f"{name} time", *found.finding))
+    if found.moment and all(finding.status != "failed" for finding in findings):
+        reader.moment = found.moment
     return findings
 
 
@@ -385,7 +396,17 @@ class Stamped(NamedTuple):
     """When the authority says it was, if the reader trusts it."""
 
 
-def _stamped(token: Any, digest: Any, reader: Reader) -> Stamped:
+def stamped(token: Any, digest: Callable[[str], bytes], reader: Reader) -> Stamped:
+    """What a timestamp says to a reader.
+
+    Args:
+        token: The timestamp.
+        digest: Of the stamped bytes, by the name of a hash function.
+        reader: Who trusts whom.
+
+    Returns:
+        Status, sentence, and the moment if it may be believed.
+    """
     try:
         stamp = examined(token, digest, reader.stamp_roots, reader.moment, reader.revocation)
     except Exception as error:  # noqa: BLE001 - as in check_signatures
@@ -408,8 +429,8 @@ def _time(signature: EmbeddedPdfSignature, reader: Reader) -> tuple[tuple[Status
     token = timestamp_in(loaded(signature.pkcs7_content))
     if token is not None:
         value: Any = signature.signer_info["signature"].native
-        stamped = _stamped(token, digest_of(value), reader)
-        return stamped.finding, stamped.moment or reader.moment
+        found = stamped(token, digest_of(value), reader)
+        return found.finding, found.moment or reader.moment
     if reader.moment < reader.now:
         sentence = f"Not later than {reader.moment:%Y-%m-%d} at {reader.moment:%H:%M:%S} UTC, by a later timestamp."
         return ("ok", sentence), reader.moment

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import ZipFile
 
 from assessor import yamlfile
 from assessor.answering import Draft, Saved, add_file, made_answer, read_evidence, save, stated_by_replies
@@ -40,8 +41,11 @@ from assessor.replies import (
 COLUMNS = ("id", "part", "question", "form", "reply", "because", "evidence")
 WIDTHS = (18, 12, 60, 28, 60, 40, 24)
 VERDICT = "verdict"
-MAX_UNPACKED = 2**27  # bytes of an Excel file when unpacked
+MAX_UNPACKED = 2**24  # bytes of an Excel file when unpacked
+MAX_ELEMENTS = 300_000  # marks of XML in it, of beginnings and ends
 MAX_ROWS = 100_000
+MAX_COLUMNS = 50
+MAX_FAULTS = 100  # that are told at once
 
 
 class Row(NamedTuple):
@@ -253,7 +257,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Sequence[object]]]:
 
 def _excel_rows(path: Path) -> list[tuple[int, Sequence[object]]]:
     openpyxl = _openpyxl()
-    from zipfile import BadZipFile, ZipFile
+    from zipfile import BadZipFile
 
     from openpyxl.utils.exceptions import InvalidFileException
 
@@ -262,17 +266,28 @@ def _excel_rows(path: Path) -> list[tuple[int, Sequence[object]]]:
         *(AttributeError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError),  # XML that says nonsense
     )
     try:
-        with ZipFile(path) as archive:  # which reads no more of a part than its directory says
-            size = sum(part.file_size for part in archive.infolist())
-        if size > MAX_UNPACKED:
-            raise UsageError(_("{path}: unpacks to {size} bytes, more than a sheet of ours has", path=path, size=size))
+        _refuse_bombs(path)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:
-            return list(enumerate(book.worksheets[0].iter_rows(values_only=True, max_row=MAX_ROWS), start=1))
+            rows = book.worksheets[0].iter_rows(values_only=True, max_row=MAX_ROWS, max_col=MAX_COLUMNS)
+            return list(enumerate(rows, start=1))
         finally:
             book.close()
     except broken as fault:
         raise UsageError(_("{path}: cannot read it as an Excel file: {fault}", path=path, fault=fault)) from fault
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Refuse what takes memory and time to read: parts that unpack too far, too many cells, entities of XML."""
+    with ZipFile(path) as archive:  # which reads no more of a part than its directory says
+        size = sum(part.file_size for part in archive.infolist())
+        if size > MAX_UNPACKED:
+            raise UsageError(_("{path}: unpacks to {size} bytes, more than a sheet of ours has", path=path, size=size))
+        parts = [archive.read(part).replace(b"\0", b"") for part in archive.infolist()]  # UTF-16 as UTF-8
+    if any(b"<!DOCTYPE" in part for part in parts):
+        raise UsageError(_("{path}: found a document type in its XML, which no sheet has", path=path))
+    if sum(part.count(b"<") for part in parts) > MAX_ELEMENTS:
+        raise UsageError(_("{path}: found more than {n} elements of XML in it", path=path, n=MAX_ELEMENTS))
 
 
 def _text(cell: object) -> str:
@@ -333,13 +348,16 @@ def _from_rows(lines: Iterable[tuple[int, Sequence[object]]], project: Project, 
         if row.id in by_id:
             by_requirement.setdefault(by_id[row.id].id, []).append(row)
         elif row.id:
-            faults.append(f"{path}:{row.number} id: {_('no requirement')} '{row.id}'{nearest(row.id, by_id)}")
+            hint = nearest(row.id, by_id) if len(faults) < MAX_FAULTS else ""
+            faults.append(f"{path}:{row.number} id: {_('no requirement')} '{row.id}'{hint}")
         else:
             faults.append(f"{path}:{row.number} id: {_('found a reply without the id of its requirement')}")
     filled = [_read_rows(by_id[name], rows, found, path, faults) for name, rows in by_requirement.items()]
     replies = {item.requirement.id: item.draft.replies for item in filled}
     scope = Scope(found.catalog, found.configuration, found.answers, replies)
     plan = [entry for item in filled if (entry := _finished(item, scope, path, by, faults))]
+    if len(faults) > MAX_FAULTS:
+        faults[MAX_FAULTS:] = [_("{path}: {n} more faults", path=path, n=len(faults) - MAX_FAULTS)]
     if faults:
         raise UsageError("\n".join(faults))
     return plan

@@ -147,7 +147,7 @@ def _session(token: Token, pin: str) -> Iterator[Any]:
         raise UsageError(f"{token.library}: no such PKCS#11 library; the maker of the token says where it is")
     try:
         session = open_pkcs11_session(
-            str(token.library.resolve()), token_criteria=TokenCriteria(label=token.label), user_pin=pin
+            str(token.library.absolute()), token_criteria=TokenCriteria(label=token.label), user_pin=pin
         )
     except (pkcs11.PinIncorrect, pkcs11.PinInvalid, pkcs11.PinLenRange) as error:
         raise UsageError(f"{token}: wrong PIN; most tokens lock themselves after three wrong ones") from error
@@ -187,7 +187,7 @@ def _on_token(token: Token, session: Any) -> Signer:
     if own is None:
         raise UsageError(f"{token}: holds no certificate for the key '{label}' (none with the key's ID)")
     chain = _issuers(own, [certificate for _, certificate in held])
-    return PKCS11Signer(session, signing_cert=own, ca_chain=chain, key_id=identity)
+    return PKCS11Signer(session, ca_chain=chain, key_id=identity, cert_id=identity)  # `signing_cert` is put in twice
 
 
 def _issuers(own: Certificate, held: Iterable[Certificate]) -> list[Certificate]:

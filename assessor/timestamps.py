@@ -154,7 +154,7 @@ def _asked(url: str, request: bytes, seconds: float) -> bytes:
 def _accepted(
     url: str,
     content: bytes,
-    nonce: int,
+    nonce: int | None,
     digests: dict[str, bytes],
     roots: Sequence[Certificate],
     tidied: Callable[[ContentInfo], ContentInfo],
@@ -172,12 +172,12 @@ def _accepted(
     return tidy
 
 
-def _granted(content: bytes, nonce: int) -> ContentInfo:
+def _granted(content: bytes, nonce: int | None) -> ContentInfo:
     from asn1crypto.cms import ContentInfo
     from asn1crypto.core import Sequence as Asn1Sequence
     from asn1crypto.tsp import PKIStatusInfo
 
-    class Response(Asn1Sequence):  # a refusal has no timestamp, which asn1crypto's own does not allow for
+    class Response(Asn1Sequence):  # type: ignore[misc]  # a refusal has no timestamp, which asn1crypto's own does not allow for
         _fields = [("status", PKIStatusInfo), ("token", ContentInfo, {"optional": True})]  # noqa: RUF012
 
     response: Any = Response.load(content, strict=True)
@@ -185,8 +185,8 @@ def _granted(content: bytes, nonce: int) -> ContentInfo:
     if status["status"].native not in {"granted", "granted_with_mods"}:
         words = [status["status"].native, *(status["status_string"].native or []), *(status["fail_info"].native or [])]
         raise ValueError(f"it was refused: {', '.join(words)}")
-    token: ContentInfo = response["token"]
-    said: Any = token["content"]["encap_content_info"]["content"].parsed
-    if said["nonce"].native != nonce:
+    token: Any = response["token"]
+    if token["content"]["encap_content_info"]["content"].parsed["nonce"].native != nonce:
         raise ValueError("the answer belongs to another question (wrong nonce)")
-    return token
+    found: ContentInfo = token
+    return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from assessor import ledger
+from assessor.attestation import evidence_in, is_envelope, verify_envelope
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.criteria import followed_catalog, load_catalog
 from assessor.errors import IntegrityError, UsageError
@@ -40,16 +41,25 @@ class Trusted(NamedTuple):
     strict: bool = False
 
 
+NOBODY = Trusted()
+
+
 def verify(
-    path: Path, *, trust: Sequence[Path] = (), stamp_trust: Sequence[Path] = (), strict: bool = False
+    path: Path,
+    *,
+    trust: Sequence[Path] = (),
+    stamp_trust: Sequence[Path] = (),
+    strict: bool = False,
+    file: Path | None = None,
 ) -> list[Finding]:
-    """Verify a PDF report or an assessment folder.
+    """Verify a PDF report, its envelope (.intoto.json) or an assessment folder.
 
     Args:
         path: The file or folder.
         trust: PEM files of authorities whose signatures count.
         stamp_trust: PEM files of authorities whose timestamps count; default those of `trust`.
         strict: Have pyHanko compare all objects too, half a minute for a long report.
+        file: What an envelope speaks of; default what lies beside it.
 
     Returns:
         Findings in the order they were made.
@@ -62,10 +72,12 @@ def verify(
         return verify_folder(Project(path), trusted)
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder")
+    if is_envelope(path):
+        return verify_envelope(path, file, trust=trust, stamp_trust=stamp_trust)
     return verify_pdf(_read(path), trusted)
 
 
-def verify_pdf(data: bytes, trusted: Trusted = Trusted()) -> list[Finding]:  # noqa: B008 - immutable
+def verify_pdf(data: bytes, trusted: Trusted = NOBODY) -> list[Finding]:
     """Verify a report from its bytes alone.
 
     Args:
@@ -117,7 +129,9 @@ def _known_here(record: Any) -> Iterable[Finding]:
     if catalog is not None and catalog.sha256 == stated["sha256"]:
         yield Finding("catalog", "ok", f"The catalog {named} is the one installed here, by its digest.")
     else:
-        yield Finding("catalog", "unknown", f"The catalog {named} is not the one installed here: it cannot be compared.")
+        yield Finding(
+            "catalog", "unknown", f"The catalog {named} is not the one installed here: it cannot be compared."
+        )
     installed = {name: check.info.version for name, check in load_checks().items()}
     used = {name: item["result"]["check_version"] for name, item in record["results"].items()}
     other = [f"{name} {version}" for name, version in used.items() if installed.get(name) != version]
@@ -129,8 +143,7 @@ def _known_here(record: Any) -> Iterable[Finding]:
 
 def _kept_elsewhere(record: Any) -> Iterable[Finding]:
     """What the results name by digest and do not hold."""
-    pieces = {piece["sha256"] for answer in record["answers"].values() for piece in answer["evidence"]}
-    if pieces:
+    if pieces := evidence_in(record):
         sentence = f"{len(pieces)} pieces of evidence are named by their digests and are not in this file."
         yield Finding("evidence", "withheld", sentence)
     size, head = record["ledger"]["size"], record["ledger"]["head"]
@@ -182,7 +195,7 @@ def _inner_digests(record: Any) -> Iterable[Finding]:
         yield Finding(name, "ok", f"{len(results)} results, each with the digest stated beside it.")
 
 
-def verify_folder(project: Project, trusted: Trusted = Trusted()) -> list[Finding]:  # noqa: B008 - immutable
+def verify_folder(project: Project, trusted: Trusted = NOBODY) -> list[Finding]:
     """Verify a folder: ledger, files against it, reports and what they embed.
 
     Args:

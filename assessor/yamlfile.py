@@ -1,7 +1,8 @@
 """YAML files a person edits: read with line numbers, told faults as `file:line field: found, wanted`.
 
-Aliases and repeated keys are refused: the first can blow up in memory, the second silently drops text. So is nesting
-deeper than any of our files, which would end the process before it could complain.
+Aliases and repeated keys are refused: the first can blow up in memory, the second silently drops text. So are nesting
+deeper, more values and longer numbers than any of our files has: they would take memory and time before anybody could
+complain.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ Loc = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_DEPTH = 100
+MAX_VALUES = 100_000  # keys, items, lists and mappings; the largest of our files has a twentieth
+MAX_DIGITS = 1000  # characters of a number: YAML's base 60 takes their square in time
+MAX_FAULTS = 100  # faults of one file that are told
 
 try:
     from yaml import CSafeDumper as _Dumper
@@ -81,7 +85,7 @@ def parse(text: bytes | str, name: str) -> Document:
     """Parse text; see `read`."""
     content = text if isinstance(text, str) else decoded(text, name)
     try:
-        _refuse_aliases_and_depth(content, name)
+        _refuse_bombs(content, name)
         loader = _Loader(content)
         node = loader.get_single_node()
     except yaml.YAMLError as fault:
@@ -111,14 +115,16 @@ def decoded(content: bytes, name: str) -> str:
         raise ConfigurationError(f"{name}:{line} found a byte that is not UTF-8, wanted UTF-8 text") from fault
 
 
-def _refuse_aliases_and_depth(text: str, name: str) -> None:
+def _refuse_bombs(text: str, name: str) -> None:
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent):
             fault = f"found the alias *{event.anchor}, wanted the text itself"
         elif depth > MAX_DEPTH:
             fault = f"found more than {MAX_DEPTH} levels of nesting"
+        elif count > MAX_VALUES:
+            fault = f"found more than {MAX_VALUES} keys and values"
         else:
             continue
         raise ConfigurationError(f"{name}:{event.start_mark.line + 1 if event.start_mark else 1} {fault}")
@@ -140,7 +146,10 @@ def validate(document: Document, model: type[Model]) -> Model:
     try:
         return model.model_validate(document.data)
     except ValidationError as faults:
-        lines = [_told(fault, document, model) for fault in _own(faults.errors(include_url=False))]
+        errors = faults.errors(include_url=False)
+        lines = [_told(fault, document, model) for fault in _own(errors[:MAX_FAULTS])]
+        if len(errors) > MAX_FAULTS:
+            lines.append(f"{document.name}: {len(errors) - MAX_FAULTS} more faults")
         raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -315,6 +324,8 @@ class _Builder:
         return found
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
+        if node.tag in {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"} and len(node.value) > MAX_DIGITS:
+            raise self._fault(node, f"found a number of more than {MAX_DIGITS} digits")
         try:
             return self._loader.construct_object(node)
         except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as fault:

@@ -68,6 +68,8 @@ ALLOWED = {
     "signing": "certificates pdf_container signers timestamps errors",
     "keys": "pdf_container signers errors",
     "pdf_signatures": "certificates pdf_container pdf_revisions signers timestamps errors",
+    "attestation": "certificates pdf_container pdf_signatures report_content signers signing timestamps canonical "
+    "errors",
     "report_cards": "charts verdicts model " + GROUND,
     "report_content": "assessment evidence report_cards judgement replies verdicts canonical model " + GROUND,
     "files": "",
@@ -78,7 +80,7 @@ ALLOWED = {
     "rerun": "assessor assessment claims engine files project registry canonical model " + GROUND,
     "rerun_report": "rerun pages report_cards verdicts canonical model " + GROUND,
     "comparison": "claims model " + GROUND,
-    "verify": "criteria evidence ledger hand_edits pdf_signatures project report_content canonical " + GROUND,
+    "verify": "attestation criteria evidence ledger hand_edits pdf_signatures project registry report_content canonical " + GROUND,
     "demonstration": "assessment criteria project subjects yamlfile canonical model " + GROUND,
 }
 

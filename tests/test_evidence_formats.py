@@ -176,12 +176,23 @@ def test_what_has_not_all_the_marks_is_only_a_file(name: str, content: bytes) ->
         ("a.xml", b"<!DOCTYPE testsuites [<!ENTITY a 'b'>]><testsuites>&a;</testsuites>", "document type declaration"),
         ("a.xml", b"<!DOCTYPE testsuite SYSTEM 'file:///etc/passwd'><testsuite/>", "document type declaration"),
         ("a.xml", b"<testsuite>&undeclared;</testsuite>", "not readable as XML"),
+        ("a.xml", b"<testsuite>" * 50 + b"</testsuite>" * 50, "found XML nested too deeply"),
         ("a.md", b"---\nlicense: x\na: [1\n---\n# x\n", "a.md:"),
     ],
 )
 def test_what_has_the_marks_and_cannot_be_read_is_refused(name: str, content: bytes, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         read(content, name)
+
+
+def tried(content: bytes, name: str) -> Reading | None:
+    """What was read; None too where it was refused, in words that name the file."""
+    try:
+        return read(content, name)
+    except UsageError as fault:
+        told = str(fault)
+    assert told.startswith(name)
+    return None
 
 
 def bomb() -> bytes:
@@ -211,11 +222,8 @@ def bomb() -> bytes:
 def test_hostile_files_take_no_time(name: str, make: Callable[[], bytes]) -> None:
     content = make()
     before = time.process_time()
-    try:
-        found = read(content, name)
-        assert found is None or len(imported(content, found).findings) <= MOST_FINDINGS
-    except UsageError as fault:
-        assert str(fault).startswith("a.")
+    found = tried(content, name)
+    assert found is None or len(imported(content, found).findings) <= MOST_FINDINGS
     assert time.process_time() - before < 3  # about one, on a machine that does nothing else
 
 
@@ -261,6 +269,7 @@ KEYS = st.sampled_from(
         ),
         *("specVersion", "components", "@context", "@graph", "spdxId", "modelCard", "metadata", "tools", "packages"),
         *("to", "from", "relationshipType", "ai_metric", "key", "timestamp", "description", "created", "error"),
+        *("task", "model", "bomFormat"),
     ]
 )
 SCALARS = st.one_of(
@@ -290,13 +299,9 @@ MARKED: list[dict[str, Any]] = [
 @settings(max_examples=300, deadline=None)
 def test_json_of_any_shape_is_read_or_refused_in_words(marks: dict[str, Any], more: dict[str, Any]) -> None:
     content = json.dumps({**more, **marks} if len(more) % 2 else {**marks, **more}).encode()
-    try:
-        found = read(content, "a.json")
-    except UsageError as fault:
-        assert str(fault).startswith("a.json")
-    else:
-        if found is not None:
-            Imported.model_validate(imported(content, found).model_dump())
+    found = tried(content, "a.json")
+    if found is not None:
+        Imported.model_validate(imported(content, found).model_dump())
 
 
 @given(
@@ -305,7 +310,4 @@ def test_json_of_any_shape_is_read_or_refused_in_words(marks: dict[str, Any], mo
 @settings(max_examples=200, deadline=None)
 def test_bytes_of_any_kind_are_read_or_refused_in_words(content: bytes, start: str) -> None:
     for name in ("a.xml", "a.md", "a.json"):
-        try:
-            read(start.encode() + content, name)
-        except UsageError as fault:
-            assert str(fault).startswith("a.")
+        tried(start.encode() + content, name)

@@ -291,3 +291,10 @@ def test_pdfsig_trusts_the_key_once_its_ca_is_trusted(certified: Path, key: KeyF
 def pdfsig(*arguments: object) -> str:
     """What pdfsig prints; it ends with 0 whatever it finds."""
     return subprocess.run(["pdfsig", *map(str, arguments)], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_report_names_every_field_and_claims_no_signature() -> None:
+    template = (Path(__file__).parents[1] / "templates" / "report" / "report.html.j2").read_text("utf-8")
+    panel = template[template.index('id="signatures"') :]
+    assert re.findall(r'class="mono">(\w+Signature)<', panel) == list(FIELDS.values())
+    assert "cannot say who has signed" in panel

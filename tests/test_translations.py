@@ -26,7 +26,7 @@ ALIKE = frozenset(
         ".xlsx", "Aggregation", "Brier Score", "Data", "Dimension", "F1", "Index", "Interval", "Name", "Passphrase",
         "Status", "Text", "Version", "XML", "absolute", "brier", "container", "ece", "eps", "f1", "id", "index",
         "kappa", "log loss", "mae", "n", "NC1", "NC4", "nats", "nc1", "nc3", "nc4",
-        "nll", "ok", "param", "r2", "recall", "rmse", "roc auc", "status",
+        "SHA-256", "assessor ledger record --by NAME --because TEXT", "nll", "ok", "param", "r2", "recall", "rmse", "roc auc", "status",
         "95 % Clopper-Pearson", "AUPR", "AUROC",
         "EL2N", "MiB", "deep lift", "eps {eps}; {text}", "inverted cdf", "mirror 101",
         "p max t", "tf keras", "test", "text", "train", "{n} g CO2e",

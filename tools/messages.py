@@ -53,9 +53,13 @@ NOT_SHOWN = frozenset(
     {
         "IBM Plex Mono",
         "IBM Plex Sans",
+        "Machine-readable record of a measurement made again (canonical JSON)",
         "Machine-readable results of this assessment (canonical JSON)",  # beside a file that is in English
-        "audit summary",  # this and the next are written into the ledger
+        "More Info",  # a key of another tool
+        "audit summary",  # this and the next three are written into the ledger
         "check run {check}",
+        "edit by hand",
+        "evidence add {told}",
         "chain sha256 {text}",  # in signatures
         "donot use mm for euclid dist",  # an argument
         "my system",  # written into assessor.yaml

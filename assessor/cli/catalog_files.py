@@ -74,15 +74,11 @@ def import_(
 ) -> None:
     """Write the YAML files of a catalog from its OSCAL form, and read them as a check."""
     from assessor.criteria import load_catalog
-    from assessor.exports.oscal_reading import catalog_from_oscal, to_yaml
+    from assessor.exports.oscal_reading import read_oscal, to_yaml
 
     if directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory}: found files in it, wanted a new or empty folder")
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError) as fault:
-        raise UsageError(f"{file}: cannot read it as JSON: {fault}") from fault
-    catalog = catalog_from_oscal(document, file.name)
+    catalog = read_oscal(file)
     for name, content in to_yaml(catalog).items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(directory / name, content)

@@ -33,7 +33,9 @@ def register(app: typer.Typer) -> None:
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="A PDF report, its record (JSON) or a folder.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="The same, of the later one.")],
-    trusted: Annotated[list[Path] | None, typer.Option("--trusted", help="PEM certificate of an authority.")] = None,
+    trust: Annotated[
+        list[Path] | None, typer.Option(help="PEM certificate of an authority you trust; repeatable.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Also numbers that are the same.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,7 +43,7 @@ def compare(
     from assessor.claims import read_claims
     from assessor.comparison import compare as beside
 
-    roots = tuple(trusted or ())
+    roots = tuple(trust or ())
     found = beside(read_claims(before, trust=roots), read_claims(after, trust=roots))
     if as_json:
         print_json({**found.model_dump(mode="json"), "worse": found.worse})
@@ -56,7 +58,7 @@ def _print(found: Comparison, *, every: bool) -> None:
 
     from assessor.comparison import Change
 
-    for label, side in ((_("from"), found.before), (_("to"), found.after)):
+    for label, side in ((_("before"), found.before), (_("after"), found.after)):
         out().print(f"{label}  {side['system']}  {side['report']}  {side['name']}", markup=False)
     numbers = [item for item in found.numbers if every or item.change is not Change.SAME]
     if numbers:

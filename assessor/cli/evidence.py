@@ -254,6 +254,8 @@ def shown_evidence(reference: EvidenceRef, found: Assessment) -> str:
 
 
 def _print_item(item: Item) -> None:
+    from assessor.evidence_formats import is_too_large
+
     found, console = item.evidence, out()
     state = _("withheld") if found.withheld else found.uri or _("{n} bytes", n=found.size)
     console.print(f"[bold]{plain(found.name)}[/]  {plain(state)}, {_(found.classification.value)}")
@@ -263,6 +265,8 @@ def _print_item(item: Item) -> None:
         told = " ".join(text for text in (report.format, report.tool, report.version, report.subject) if text)
         count = plural("{n} finding", "{n} findings", report.total)
         console.print(f"  [dim]{_('recognised')}[/] {plain(told)}: {count}")
+    elif is_too_large(found.name, found.size):
+        console.print(f"  [dim]{_('too large to be looked into: kept as a file, whatever tool it comes from')}[/]")
 
 
 def _print_found(found: Sequence[Found], broken: Sequence[Found]) -> None:

@@ -23,16 +23,30 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="A PDF report or an assessment folder.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE|DIR", help="A PDF report, its .intoto.json, or an assessment folder.")
+    ],
     trust: Annotated[
         list[Path] | None, typer.Option(help="PEM certificate of an authority you trust; repeatable.")
     ] = None,
+    tsa_trust: Annotated[
+        list[Path] | None,
+        typer.Option(help="PEM certificate of an authority whose timestamps you trust; default: --trust."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="What an .intoto.json speaks of, a report or results; default: beside it.", dir_okay=False),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Compare all objects of later revisions too, half a minute.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check signatures, embedded results and ledger; exit 4 when something does not hold."""
     from assessor import verify as verification
 
-    findings = verification.verify(path, trust=trust or ())
+    trusted = {"trust": trust or (), "stamp_trust": tsa_trust or ()}
+    findings = verification.verify(path, **trusted, strict=strict, file=file)
     ok = not any(finding.status == "failed" for finding in findings)
     if as_json:
         print_json({"ok": ok, "checks": [finding._asdict() for finding in findings]})

@@ -23,7 +23,7 @@ from assessor.evidence_formats.reading import Format, Reading, shortened
 from assessor.model import Imported
 from assessor.prefill.json_text import json_object
 
-__all__ = ["LARGEST", "Reading", "imported", "read"]
+__all__ = ["LARGEST", "Reading", "imported", "is_too_large", "read"]
 
 LARGEST: Mapping[str, int] = {"json": 10_000_000, "jsonld": 10_000_000, "xml": 5_000_000, "md": 500_000}
 """Bytes by ending of what is looked at: each takes a second at most, whatever is in it. Larger files are only kept."""
@@ -66,6 +66,15 @@ def read(content: bytes, name: str) -> Reading | None:
     if ending == "md" and model_card.recognises(content, name):
         return model_card.read(content, name)
     return None
+
+
+def is_too_large(name: str, size: int) -> bool:
+    """Whether a file is kept without being looked at, although its ending is one of those that are.
+
+    >>> is_too_large("log.json", 20_000_000), is_too_large("scan.pdf", 20_000_000)
+    (True, False)
+    """
+    return size > LARGEST.get(name.lower().rpartition(".")[2], size)
 
 
 def imported(content: bytes, found: Reading) -> Imported:

@@ -106,17 +106,12 @@ def leaves(value: object, name: str = "", *, lists: bool = True, depth: int = 0)
     >>> [tuple(row) for row in leaves({"a": {"b": 1, "c": [2, None]}})]
     [('a.b', '1', ''), ('a.c.0', '2', '')]
     """
-    if isinstance(value, list):
-        pairs = enumerate(value) if lists else ()
-    elif isinstance(value, Mapping):
-        pairs = value.items()
-    else:
-        if text := shown(value):
-            yield Row(name, text)
-        return
-    if depth < DEEPEST:
-        for key, item in pairs:
+    if isinstance(value, list | Mapping):
+        inside = value.items() if isinstance(value, Mapping) else enumerate(value) if lists else ()
+        for key, item in inside if depth < DEEPEST else ():
             yield from leaves(item, f"{name}.{key}" if name else str(key), lists=lists, depth=depth + 1)
+    elif text := shown(value):
+        yield Row(name, text)
 
 
 def stated(facts: Facts) -> tuple[Row, ...]:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from assessor import yamlfile
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.errors import ConfigurationError
+from assessor.errors import ConfigurationError, UsageError
 from assessor.exports.oscal_words import NS, Node, Said
 from assessor.messages import SOURCE
 from assessor.model import Catalog, CatalogHead, Pack, Requirement
+
+
+def read_oscal(path: Path) -> Catalog:
+    """The catalog in a file; see `catalog_from_oscal`.
+
+    Raises:
+        UsageError: It cannot be read, or is no JSON.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as fault:
+        raise UsageError(f"{path}: cannot read it as JSON: {fault}") from fault
+    return catalog_from_oscal(document, path.name)
 
 
 def catalog_from_oscal(document: Mapping[str, Any], name: str = "catalog.json") -> Catalog:

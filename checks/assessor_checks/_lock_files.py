@@ -5,14 +5,11 @@ Poetry, uv, PDM (TOML), pylock.toml (PEP 751), Pipfile.lock (JSON), conda-lock (
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import yaml
-
+from assessor_checks._documents import DocumentError, from_json, from_toml, from_yaml
 from assessor_checks._requirements import Listed, Package, conda, normalised, pyproject, requirements
 
 Table = Mapping[str, Any]
@@ -43,8 +40,8 @@ def _toml(
     def reader(name: str, text: str) -> Listed:
         found = Listed(kind, is_complete=True)
         try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as fault:
+            table = from_toml(text)
+        except DocumentError as fault:
             found.unread.append(f"{name}: {fault}")
             return found
         packages, older = table.get(key, []), _first(_first(table, "metadata"), "files")  # Poetry's, up to 1.2
@@ -115,8 +112,8 @@ def _first(one: Table, key: str) -> Table:
 def _pipfile(name: str, text: str) -> Listed:
     found = Listed("Pipfile.lock", is_complete=True)
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as fault:
+        value = from_json(text)
+    except DocumentError as fault:
         found.unread.append(f"{name}: {fault}")
         return found
     groups = value.items() if isinstance(value, dict) else ()
@@ -129,7 +126,8 @@ def _pipfile(name: str, text: str) -> Listed:
             if "git" in table:
                 address = f"git+{address}@{table.get('ref', '')}"
             version = str(table.get("version", "")).removeprefix("==") or None
-            hashes = [str(digest) for digest in table.get("hashes", [])]
+            digests = table.get("hashes")
+            hashes = [str(digest) for digest in digests] if isinstance(digests, list) else []
             found.packages.append(_package(title, version, address, hashes, f"{name}: {group}"))
     return found
 
@@ -137,11 +135,12 @@ def _pipfile(name: str, text: str) -> Listed:
 def _conda_lock(name: str, text: str) -> Listed:
     found = Listed("conda-lock", is_complete=True)
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as fault:
-        found.unread.append(f"{name}: {str(fault).splitlines()[0]}")
+        value = from_yaml(text)
+    except DocumentError as fault:
+        found.unread.append(f"{name}: {fault}")
         return found
-    for one in (value.get("package") or []) if isinstance(value, dict) else []:
+    packages = value.get("package") if isinstance(value, dict) else None
+    for one in packages if isinstance(packages, list) else []:
         if not isinstance(one, dict) or not isinstance(one.get("name"), str):
             found.unread.append(f"{name}: {str(one)[:200]}")
             continue

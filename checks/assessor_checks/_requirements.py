@@ -8,18 +8,20 @@ pip: "Requirements File Format" in pip's documentation; specifiers and markers b
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from assessor_checks._documents import DocumentError, from_toml, from_yaml
+
 COMMIT = re.compile(r"@([0-9a-f]{40}|[0-9a-f]{64})(?=$|[#?&])")
+ENTRIES = 30_000  # lines of one list of pip's that are read
+LONGEST = 2000  # characters of a requirement, without its hashes
 STRONG = ("sha256", "sha384", "sha512", "blake2b")
 _HASH = re.compile(r"[#&?](sha256|sha384|sha512)=([0-9a-fA-F]{64,128})")
 
@@ -129,6 +131,9 @@ def requirements(name: str, text: str) -> Listed:
     bounds = "constraint" in name.rsplit("/", 1)[-1].lower()
     for number, line in _lines(text):
         place = f"{name}:{number}"
+        if len(found.packages) + len(found.unread) >= ENTRIES:
+            found.unread.append(f"{place}: more than {ENTRIES} entries; this one and those after it are not read")
+            break
         if line.startswith("-"):
             _option(line, place, found)
             continue
@@ -194,9 +199,11 @@ def _hashes(options: str) -> tuple[str, ...]:
 
 def _requirement(entry: str, place: str, hashes: tuple[str, ...]) -> Package | None:
     """An entry by PEP 508, or an address or a path; None where it is neither."""
+    if len(entry) > LONGEST:
+        return None
     try:
         found = Requirement(entry)
-    except InvalidRequirement:
+    except (InvalidRequirement, RecursionError):
         if re.match(r"(?:[a-z+]+://|git\+|\.{0,2}/|[A-Za-z]:\\|file:)", entry) or entry.endswith(
             (".whl", ".tar.gz", ".zip")
         ):
@@ -240,8 +247,8 @@ def pyproject(name: str, text: str) -> Listed:
     """What a pyproject.toml lists: PEP 621, PEP 735 and Poetry's tables."""
     found = Listed("pyproject.toml")
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
+        table = from_toml(text)
+    except DocumentError as fault:
         found.unread.append(f"{name}: {fault}")
         return found
     project = _table(table, "project")
@@ -299,14 +306,15 @@ def conda(name: str, text: str) -> Listed:
     """What an environment.yml of conda's lists; packages of pip's in it too."""
     found = Listed("environment of conda")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as fault:
-        found.unread.append(f"{name}: {str(fault).splitlines()[0]}")
+        value = from_yaml(text)
+    except DocumentError as fault:
+        found.unread.append(f"{name}: {fault}")
         return found
     entries = value.get("dependencies") if isinstance(value, dict) else None
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict):
-            for line in entry.get("pip") or []:
+            lines = entry.get("pip")
+            for line in lines if isinstance(lines, list) else []:
                 inner = requirements(f"{name}: pip", str(line))
                 found.packages += [one._replace(place=f"{name}: pip") for one in inner.packages]
                 found.includes, found.indexes = found.includes + inner.includes, found.indexes + inner.indexes
@@ -375,9 +383,8 @@ def overall(listed: Iterable[Listed]) -> list[Overall]:
     Returns:
         Packages in the order of their names.
     """
-    entries = [package for one in listed for package in one.packages]
-    wanted = {(one.kind, one.name) for one in entries if not one.is_constraint} or {
-        (one.kind, one.name) for one in entries
-    }
-    keys = sorted(wanted, key=lambda key: (key[1], key[0]))
-    return [Overall(name, tuple(one for one in entries if (one.kind, one.name) == (kind, name))) for kind, name in keys]
+    entries: dict[tuple[str, str], list[Package]] = {}
+    for one in (package for file in listed for package in file.packages):
+        entries.setdefault((one.name, one.kind), []).append(one)
+    wanted = [key for key, ones in entries.items() if not all(one.is_constraint for one in ones)] or entries
+    return [Overall(key[0], tuple(entries[key])) for key in sorted(wanted)]

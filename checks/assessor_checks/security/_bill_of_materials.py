@@ -60,11 +60,12 @@ def package_url(package: Package) -> str:
 
 
 def _components(package: Overall) -> list[dict[str, Any]]:
-    """One component a pinned version; one without a version where none is pinned."""
-    versions: list[str | None] = [*package.versions] or [None]
-    return [
-        _component([one for one in package.entries if one.version in {version, None}], version) for version in versions
-    ]
+    """One component a pinned version, the first of them with the entries that pin none; one where none is pinned."""
+    by_version: dict[str | None, list[Package]] = {version: [] for version in package.versions or [None]}
+    first = next(iter(by_version))
+    for one in package.entries:
+        by_version[first if one.version is None else one.version].append(one)
+    return [_component(entries, version) for version, entries in by_version.items()]
 
 
 def _component(entries: Sequence[Package], version: str | None) -> dict[str, Any]:
