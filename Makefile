@@ -42,7 +42,7 @@ check: $(READY)
 	$(BIN)/pyright
 	$(TESTS)
 
-# New random examples for the property tests, instead of the fixed ones.
+# New random examples for the property tests, instead of the fixed ones; more of them for files of strangers.
 fuzz: $(READY)
 	$(TESTS) --hypothesis-profile default -m "not slow"
 

@@ -85,7 +85,9 @@ def _of_pdf(path: Path, data: bytes, trust: tuple[Path, ...]) -> tuple[bytes, st
     broken = [item.sentence for item in findings if item.status == "failed" and (signed or item.name != "signature")]
     if broken:
         raise IntegrityError(f"{path}: the report does not hold: {' '.join(broken)} See  assessor verify {path}")
-    content = attachments(signed_revision(data) if signed else data)[ATTACHMENT]
+    content = attachments(signed_revision(data) if signed else data).get(ATTACHMENT)
+    if content is None:
+        raise UsageError(f"{path}: tells of another report that was measured again, and claims nothing itself")
     if not signed:
         return content, "read from a report without a signature, which anybody can have changed"
     unknown = [item.sentence for item in findings if item.status == "unknown"]
@@ -106,10 +108,11 @@ def _claims(where: str, record: Any, integrity: str) -> Claims:
         configuration = Configuration.model_validate(record["configuration"])
         runs = {check: CheckRun.model_validate(item["result"]) for check, item in record["results"].items()}
         stated = {check: item["sha256"] for check, item in record["results"].items()}
-    except (KeyError, TypeError, AttributeError, ValidationError) as fault:
+        digest = sha256_hex(canonical_json(record))
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as fault:  # no numbers or texts of JSON
         told = fault.errors()[0]["msg"] if isinstance(fault, ValidationError) else f"no {fault}"
         raise UsageError(f"{where}: is no record of an assessment: {told}") from fault
     wrong = [check for check, run in runs.items() if sha256_hex(canonical_json(run)) != stated[check]]
     if wrong:
         raise IntegrityError(f"{where}: these results do not have the digest stated beside them: {', '.join(wrong)}")
-    return Claims(where, record, sha256_hex(canonical_json(record)), configuration, runs, integrity)
+    return Claims(where, record, digest, configuration, runs, integrity)

@@ -141,7 +141,7 @@ def compare(before: Claims, after: Claims) -> Comparison:
             *_contradictions(before.record, after.record),
             *_risks(before.record, after.record),
         )
-    except (KeyError, TypeError, AttributeError) as fault:
+    except (KeyError, TypeError, AttributeError, ValueError) as fault:
         raise UsageError(
             f"{before.where} and {after.where}: a record lacks {fault}; compare what one version wrote"
         ) from fault

@@ -14,8 +14,8 @@ from assessor.pages import Attached, page, pdf
 from assessor.report_cards import WORDS
 from assessor.rerun import Agreement, Number, Redone, Rerun, record
 from assessor.verdicts import shown, shown_ends
+from assessor.verify import RERUN
 
-ATTACHMENT = "rerun.json"
 AGREEMENTS = {
     Agreement.IDENTICAL: ("pass", "identical"),
     Agreement.AGREES: ("pass", "agrees within its interval"),
@@ -39,7 +39,7 @@ def rerun_pdf(found: Rerun) -> bytes:
         MissingExtra: WeasyPrint is not installed.
     """
     description = "Machine-readable record of a measurement made again (canonical JSON)"
-    return pdf(rerun_html(found), Attached(ATTACHMENT, canonical_json(record(found)), description, found.created))
+    return pdf(rerun_html(found), Attached(RERUN, canonical_json(record(found)), description, found.created))
 
 
 def rerun_content(found: Rerun) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def rerun_content(found: Rerun) -> dict[str, Any]:
         "language": language(),
         "digest": digest,
         "report_id": f"AR-{digest[:12].upper()}",
-        "attachment": ATTACHMENT,
+        "attachment": RERUN,
         "created": day(moment) if language() != "en" else moment.strftime("%-d %B %Y"),
         "created_iso": found.created,
         "tool": found.tool,

@@ -24,6 +24,8 @@ _OUR_WORDS = re.compile(
 _WEAK = 6  # letters: with fewer of its own a template takes no value that may be a sentence
 _MOST_CUTS = 40
 _MOST_KEPT = 20_000
+_MOST_STEPS = 1500  # of recognising one text; ours take a tenth
+_LONGEST = 3000  # characters of a text
 
 
 class _Template(NamedTuple):
@@ -47,6 +49,7 @@ class Retelling:
         self._mark = decimal_mark
         self._patterns: dict[str, re.Pattern[str]] = {}
         self._known: dict[str, str | None] = {}
+        self._steps = 0
 
     def said(self, text: str) -> str | None:
         """A text of one line said again, or None where a part of it is not known.
@@ -55,19 +58,31 @@ class Retelling:
         >>> german.said("no file a.csv; did you mean 'b.csv'?")
         'keine Datei a.csv; etwa „b.csv“?'
         """
-        if text not in self._known:
-            if len(self._known) > _MOST_KEPT:
-                self._known.clear()
-            self._known[text] = (
-                self._with_tail(text)
-                or self._whole(text, clean=True)
-                or self._in_parts(text, clean=True)
-                or self._after_lead(text)
-                or self._before_place(text)
-                or self._in_parts(text, clean=False)
-                or self._whole(text)
-            )
+        if len(self._known) > _MOST_KEPT:
+            self._known.clear()
+        self._steps = 0
+        try:
+            self._known[text] = self._said(text) if len(text) <= _LONGEST else None
+        except RecursionError:  # more parts than any of our texts has
+            self._known[text] = None
         return self._known[text]
+
+    def _said(self, text: str) -> str | None:
+        """As `said`, for a part of a text; one that was given up for its length is tried again elsewhere."""
+        if text in self._known:
+            return self._known[text]
+        found = (
+            self._with_tail(text)
+            or self._whole(text, clean=True)
+            or self._in_parts(text, clean=True)
+            or self._after_lead(text)
+            or self._before_place(text)
+            or self._in_parts(text, clean=False)
+            or self._whole(text)
+        )
+        if self._steps <= _MOST_STEPS:
+            self._known[text] = found
+        return found
 
     @cached_property
     def _templates(self) -> tuple[_Template, ...]:
@@ -89,6 +104,9 @@ class Retelling:
 
     def _whole(self, text: str, *, clean: bool = False) -> str | None:
         """One known text, or one template with its places filled; `clean` by nothing that may be a sentence."""
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            return None
         if text in self._messages:
             return self._messages[text]
         if _QUOTED.fullmatch(text):
@@ -108,7 +126,7 @@ class Retelling:
         """What fills a place, said again: a number, or words of ours; None for anything else."""
         numeral = _NUMERAL.fullmatch(value)
         if numeral is None:
-            return self.said(value) if " " in value or _OUR_WORDS.fullmatch(name) else None
+            return self._said(value) if " " in value or _OUR_WORDS.fullmatch(name) else None
         shown = value.replace(".", self._mark)
         return f"{shown[:-1].rstrip()}\u00a0%" if numeral["percent"] else shown
 
@@ -116,14 +134,14 @@ class Retelling:
         """A text to which a remark such as `; did you mean 'x'?` was added."""
         at = text.rfind("; ")
         tail = self._whole(text[at:]) if at > 0 else None
-        head = self.said(text[:at]) if tail is not None else None
+        head = self._said(text[:at]) if tail is not None else None
         return None if head is None or tail is None else head + tail
 
     def _in_parts(self, text: str, *, clean: bool) -> str | None:
         """Several sentences, or where `clean` a list too: the first that is known, and then the rest."""
         for cut in islice((_CUT if clean else _STOP).finditer(text), _MOST_CUTS):
             head = self._sentence(text[: cut.start()], clean=clean)
-            rest = self.said(text[cut.end() :]) if head is not None else None
+            rest = self._said(text[cut.end() :]) if head is not None else None
             if head is not None and rest is not None:
                 word = cut[0].strip(" ;,")
                 return head + (cut[0].replace(word, self._messages.get(word, word)) if word else cut[0]) + rest
@@ -142,14 +160,14 @@ class Retelling:
         lead, separator, rest = text.partition(" ")
         if not separator or not _LEAD.fullmatch(lead):
             return None
-        known = self.said(rest)
+        known = self._said(rest)
         return None if known is None else f"{lead} {known}"
 
     def _before_place(self, text: str) -> str | None:
         """A known text before the file and line where it was raised."""
         if (place := _PLACE.search(text)) is None:
             return None
-        known = self.said(text[: place.start()])
+        known = self._said(text[: place.start()])
         return None if known is None else known + place[0]
 
 

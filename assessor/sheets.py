@@ -381,11 +381,21 @@ def _read_rows(
             elif row.reply:
                 _set_part(requirement, row, draft, found)
             names = [name.strip() for name in row.evidence.split(";") if name.strip()]
-            for name, content in read_evidence([path.parent / name for name in names]).items():
+            for name, content in read_evidence([_beside(path, name) for name in names]).items():
                 add_file(draft.files, name, content)
         except UsageError as fault:
             faults.append(f"{path}:{row.number} {requirement.id}.{row.part}: {fault}")
     return filled
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A file that a sheet names; only in the folder of the sheet, since others may have written it."""
+    found, folder = path.parent / name, path.parent.resolve()
+    if "\0" in name or not found.resolve().is_relative_to(folder):
+        raise UsageError(
+            _("'{name}' lies outside the folder of the sheet; name it with  assessor evidence add", name=name)
+        )
+    return found
 
 
 def _finished(

@@ -25,6 +25,8 @@ from assessor.registry import load_checks
 from assessor.report_content import ATTACHMENT
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+RERUN = "rerun.json"
+"""What is attached to a report of `rerun`."""
 
 
 class Trusted(NamedTuple):
@@ -91,12 +93,26 @@ def verify_pdf(data: bytes, trusted: Trusted = NOBODY) -> list[Finding]:
         UsageError: It is no PDF.
     """
     findings = check_signatures(data, trusted.signers, stamp_trust=trusted.stampers, strict=trusted.strict)
-    content, finding = _embedded(data)
+    name, content, finding = _embedded(data)
     findings.append(finding)
     if content is not None:
         findings.append(_printed_digest(data, sha256_hex(content)))
-        findings += verify_results(content)
+        findings += verify_results(content) if name == ATTACHMENT else [_measured_again(content)]
     return findings
+
+
+def _measured_again(content: bytes) -> Finding:
+    """What a report of `rerun` says."""
+    try:
+        record = json.loads(content)
+        held, source = [check["held"] for check in record["checks"]], record["source"]
+        sentence = (
+            f"Says that {held.count(True)} of {len(held)} checks of report {source['report']} held when they were "
+            f"measured again; that report has record {source['record_sha256'][:16]}…"
+        )
+    except (TypeError, KeyError, AttributeError):
+        return Finding("rerun", "failed", "The attached record of a rerun is not of a format this version knows.")
+    return Finding("rerun", "ok", sentence)
 
 
 def verify_results(content: bytes) -> list[Finding]:
@@ -151,21 +167,26 @@ def _kept_elsewhere(record: Any) -> Iterable[Finding]:
     yield Finding("ledger head", "withheld", sentence)
 
 
-def _embedded(data: bytes) -> tuple[bytes | None, Finding]:
-    name = "embedded results"
+def _embedded(data: bytes) -> tuple[str, bytes | None, Finding]:
+    """Name and content of the attached record, and what is to be said of it."""
+    title = "embedded results"
     try:
-        content = attachments(data).get(ATTACHMENT)
+        attached = attachments(data)
     except IntegrityError as fault:
-        return None, Finding(name, "failed", f"The attached files cannot be read: {fault}.")
-    if content is None:
-        return None, Finding(name, "failed", f"No {ATTACHMENT} is attached: this is no report of ai-assessor.")
+        return "", None, Finding(title, "failed", f"The attached files cannot be read: {fault}.")
+    name = next((one for one in (ATTACHMENT, RERUN) if one in attached), "")
+    if not name:
+        sentence = f"No {ATTACHMENT} is attached: this is no report of ai-assessor."
+        return name, None, Finding(title, "failed", sentence)
+    content = attached[name]
     try:
         canonical = canonical_json(json.loads(content)) == content
-    except ValueError:
-        return None, Finding(name, "failed", f"{ATTACHMENT} is no JSON.")
+    except (ValueError, RecursionError):
+        return name, None, Finding(title, "failed", f"{name} is no JSON.")
     if not canonical:
-        return None, Finding(name, "failed", f"{ATTACHMENT} is not in canonical form: it was not written by this tool.")
-    return content, Finding(name, "ok", f"{ATTACHMENT} is attached, {len(content)} bytes of canonical JSON.")
+        sentence = f"{name} is not in canonical form: it was not written by this tool."
+        return name, None, Finding(title, "failed", sentence)
+    return name, content, Finding(title, "ok", f"{name} is attached, {len(content)} bytes of canonical JSON.")
 
 
 def _printed_digest(data: bytes, digest: str) -> Finding:
@@ -320,8 +341,8 @@ def _reports(project: Project, trusted: Trusted) -> list[Finding]:
 
 def _same_results(project: Project, data: bytes) -> list[Finding]:
     """Whether the folder still has the very results a report embeds."""
-    content, _ = _embedded(data)
-    if content is None:
+    attached, content, _ = _embedded(data)
+    if content is None or attached != ATTACHMENT:
         return []
     name, missing, differing = "results in the folder", [], []
     record = json.loads(content)

@@ -155,6 +155,13 @@ def test_the_command(project: Project, tmp_path: Path, capsys: pytest.CaptureFix
     assert run("rerun", project.folder, "--output", "again") == 0
     assert "2 of 2 checks hold" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "again").iterdir()} == {"results", "rerun.json", "rerun.pdf"}
+    assert run("rerun", "again/rerun.pdf") == 2
+    assert "claims nothing itself" in capsys.readouterr().err
+    assert run("verify", "again/rerun.pdf", "--json") == 4  # not signed
+    found = {item["name"]: item for item in json.loads(capsys.readouterr().out)["checks"]}
+    assert {name for name, item in found.items() if item["status"] == "failed"} == {"signature"}
+    assert found["printed digest"]["status"] == "ok"
+    assert found["rerun"]["sentence"].startswith("Says that 2 of 2 checks of report AR-")
     (project.folder / "p.csv").write_text(OTHER)
     assert run("rerun", project.folder, "--output", "other", "--json") == 1
     said = json.loads(capsys.readouterr().out)

@@ -518,9 +518,11 @@ def test_answers_from_yaml_that_do_not_fit(make_folder: Make, tmp_path: Path, te
 
 
 def test_an_excel_file_that_unpacks_to_more_than_a_sheet_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as part:
-            for _ in range(200):
-                part.write(b"A" * 2**20)
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as part,
+    ):
+        for _ in range(200):
+            part.write(b"A" * 2**20)
     with pytest.raises(UsageError, match="unpacks to 209715200 bytes"):
         _excel_rows(tmp_path / "bomb.xlsx")

@@ -98,9 +98,10 @@ def _write(found: Rerun, folder: Path) -> Path:
     from assessor.canonical import canonical_json
     from assessor.files import write_whole
     from assessor.rerun import record
-    from assessor.rerun_report import ATTACHMENT, rerun_html, rerun_pdf
+    from assessor.rerun_report import rerun_html, rerun_pdf
+    from assessor.verify import RERUN
 
-    write_whole(folder / ATTACHMENT, canonical_json(record(found)))
+    write_whole(folder / RERUN, canonical_json(record(found)))
     try:
         path, content = folder / "rerun.pdf", rerun_pdf(found)
     except UsageError as fault:

@@ -59,11 +59,13 @@ def catalog_from_oscal(document: Mapping[str, Any], name: str = "catalog.json") 
             ),
             sha256=sha256_hex(canonical_json(dict(document))),
         )
-    except (KeyError, TypeError, AttributeError, StopIteration) as fault:
+    except (LookupError, TypeError, AttributeError, StopIteration) as fault:
         raise ConfigurationError(f"{name}: not readable as an OSCAL catalog of ours: {fault!r} is missing") from fault
     except ValidationError as faults:
         told = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults.errors(include_url=False)]
         raise ConfigurationError("\n".join(f"{name}: {line}" for line in told)) from faults
+    except (ValueError, RecursionError) as fault:  # a position that is no number, or what no JSON holds
+        raise ConfigurationError(f"{name}: not readable as an OSCAL catalog of ours: {fault}") from fault
 
 
 def _head(root: Mapping[str, Any]) -> Node:

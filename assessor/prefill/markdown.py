@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 FENCES = ("```", "~~~")
 LONGEST_TITLE = 200
+MOST_SECTIONS = 5000  # headings after them are text
 
 _IMAGE = re.compile(r"!\[[^\]\n]{0,300}\]\([^)\n]{0,1000}\)")
 _TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,300}>")
@@ -45,6 +46,8 @@ def sections(text: str) -> list[Section]:
             lines.append(line)
         elif stripped.startswith(FENCES):
             fence = stripped[:3]
+            lines.append(line)
+        elif len(found) > MOST_SECTIONS:
             lines.append(line)
         elif level := _heading_level(line):
             title = stripped[level:].strip().rstrip("#").strip()

@@ -15,6 +15,8 @@ from assessor.prefill.json_text import json_object
 from assessor.prefill.statements import Facts, Statements, bullets, listed, mappings, member, scalar, scalars
 
 SUBJECTS = 10
+LONGEST_KEY = 500  # parts of a dotted key of TOML, whose cost grows with their square
+TABLES = 20_000  # headers of tables in a TOML file
 
 _REQUIREMENT = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]{0,100})(?=[\s=<>!~;@(#\[]|$)"  # not an address: git+https:
@@ -165,6 +167,8 @@ def _requirements(lines: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _toml(text: str, name: str) -> tuple[list[str], list[str]]:
+    if max(part.count(".") for part in re.split(r"[=,\n\[\]{}]", text)) > LONGEST_KEY or text.count("\n[") > TABLES:
+        raise UsageError(_("{name}: found a key of too many parts, or too many tables", name=name))
     try:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as fault:

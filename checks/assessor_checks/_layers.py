@@ -127,7 +127,7 @@ class Activations:
         """
         with torch.no_grad():
             (_, z), out = _recorded(self._module, self.layer, self._inputs[:_FEW])
-        if not bool(((out.reshape(z.shape) == z) | (z != z)).all()):
+        if not bool(((out.reshape(z.shape) == z) | z.isnan()).all()):
             raise NotApplicable(_not_the_output(self.name))
         return True
 
@@ -153,7 +153,7 @@ class Activations:
                 smaller = True
                 continue
             rows += len(phi)
-            same &= ((out.reshape(z.shape) == z) | (z != z)).all()
+            same &= ((out.reshape(z.shape) == z) | z.isnan()).all()
             size = phi.nbytes + z.nbytes
             if contiguous and size <= self._room:
                 self._room -= size

@@ -61,10 +61,10 @@ def package_url(package: Package) -> str:
 
 def _components(package: Overall) -> list[dict[str, Any]]:
     """One component a pinned version, the first of them with the entries that pin none; one where none is pinned."""
-    by_version: dict[str | None, list[Package]] = {version: [] for version in package.versions or [None]}
-    first = next(iter(by_version))
+    versions: list[str | None] = list(package.versions) or [None]
+    by_version: dict[str | None, list[Package]] = {version: [] for version in versions}
     for one in package.entries:
-        by_version[first if one.version is None else one.version].append(one)
+        by_version[versions[0] if one.version is None else one.version].append(one)
     return [_component(entries, version) for version, entries in by_version.items()]
 
 

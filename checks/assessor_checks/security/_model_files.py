@@ -36,6 +36,8 @@ from assessor_checks.security._pickle_machine import Bytes
 from assessor_checks.security._pickles import Followed, follow, starts_like_pickle
 
 UNPACKED = 1 << 30  # bytes of one file that are unpacked
+RATIO = 100  # times the size of a file that it may unpack to, if that is more than
+SMALL = 1 << 26  # bytes
 JSON = 1 << 26  # bytes of a JSON text that are read
 CODE = 1 << 22  # bytes of a TorchScript source that are read
 MEMORY = 1 << 28  # bytes that unpacking xz may take besides its output
@@ -104,7 +106,7 @@ def look_into(path: Path, *, most: int = UNPACKED) -> Look:
 
 def look_at(data: Bytes, name: str, *, most: int = UNPACKED) -> Look:
     """Look at the contents of a file of that name; see `look_into`."""
-    looker = _Looker(name, most)
+    looker = _Looker(name, min(most, max(SMALL, RATIO * len(data))))
     kind = looker.look(data, "", 0)
     found = tuple(looker.found)
     return Look(kind, len(data), looker.parts, looker.pickles, len(looker.known), found)

@@ -20,6 +20,7 @@ HEADER = 100_000_000  # bytes a safetensors header may have; what its own reader
 CHUNK = 1 << 24  # bytes that are searched at once
 CONFIGURATION = 1 << 22  # bytes of a configuration that are read
 CONFIGURATIONS = 1000  # JSON objects in one HDF5 file that are read
+BROKEN = 1 << 21  # characters in it that are read as JSON in vain
 MESSAGES = 20_000_000  # parts of one ONNX file that are read
 
 
@@ -335,18 +336,21 @@ def _named(one: Mapping[str, Any]) -> Iterator[Finding]:
 def hdf5(data: Bytes) -> list[Finding]:
     """What the configurations in an HDF5 file of Keras' name. They are found by their text, not by the file's tree."""
     found: dict[Finding, None] = {}
-    decoder, end = json.JSONDecoder(), -1
+    decoder, end, broken = json.JSONDecoder(), -1, 0
     for count, (start, _) in enumerate(_matches(data, _OBJECT)):
         if start < end:  # inside the one before
             continue
-        if count > CONFIGURATIONS:
-            found[Finding(Standing.UNREADABLE, f"it has more than {CONFIGURATIONS} configurations")] = None
+        if count > CONFIGURATIONS or broken > BROKEN:
+            found[
+                Finding(Standing.UNREADABLE, f"it has more than {CONFIGURATIONS} configurations, or too many broken")
+            ] = None
             break
         text = data[start : start + CONFIGURATION].decode("latin-1")
         try:
             value, length = decoder.raw_decode(text)
             end = start + length
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as fault:
+            broken += getattr(fault, "pos", 0)
             value = {"class_name": "Lambda"} if _LAMBDA.search(text) else {}
         found |= dict.fromkeys(named_in(value))
     return list(found)
