@@ -380,6 +380,7 @@ def page(desk: Desk) -> str:
     )
 
 
+@pytest.mark.slow
 def test_the_page_is_current(desk: Desk) -> None:
     assert PAGE.read_text("utf-8") == page(desk), "write it anew with  python -m tests.test_tampering"
 

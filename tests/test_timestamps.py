@@ -238,6 +238,7 @@ def test_revocation_data_alone_may_follow_the_last_signature(office: Office) -> 
         assert words in ending.sentence
 
 
+@pytest.mark.slow
 def test_every_byte_of_revocation_data_that_no_signature_covers_is_looked_at(office: Office) -> None:
     """What may change there unnoticed means nothing to a reader: white space, the second of two delimiters, the
 

@@ -107,6 +107,7 @@ def test_without_trust_the_identity_is_unknown_and_never_ok(original: Path) -> N
     assert statuses == {"ok", "unknown", "withheld"}
 
 
+@pytest.mark.slow
 def test_any_byte_counts(original: Path, tmp_path: Path, keys: Path) -> None:
     """12 bytes anywhere, and 8 in the signature's own container, which no signature covers."""
     data = (original / "reports" / "r.pdf").read_bytes()

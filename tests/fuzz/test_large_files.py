@@ -17,6 +17,7 @@ SECONDS, MEGABYTES = 2, 300
 PACE = 0.13  # what `large.pace` gives on an idle core; where it takes longer, so may everything
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
