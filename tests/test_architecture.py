@@ -80,8 +80,8 @@ ALLOWED = {
     "rerun": "assessor assessment claims engine files project registry canonical model " + GROUND,
     "rerun_report": "rerun verify pages report_cards verdicts canonical model " + GROUND,
     "comparison": "claims model " + GROUND,
-    "verify": "attestation criteria evidence ledger hand_edits pdf_signatures project registry report_content canonical "
-    + GROUND,
+    "verify": "attestation criteria evidence ledger hand_edits pdf_signatures project registry report_content "
+    "canonical " + GROUND,
     "demonstration": "assessment criteria project subjects yamlfile canonical model " + GROUND,
 }
 
