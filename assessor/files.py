@@ -8,13 +8,12 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file through a temporary one beside it; its folder is made where it is missing.
+    """Write a file through a temporary one beside it; its folder has to be there.
 
     Args:
         path: Where to.
         content: All of it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as stream:

@@ -12,8 +12,6 @@ a lower level than asked for.
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from assessor.certificates import LIBRARIES, Revocation, plain, read_certificates, read_revocation
 from assessor.errors import UsageError
+from assessor.files import write_whole
 from assessor.pdf_container import APPLICATION, chain_mark, tidied
 from assessor.signers import Key, certificates, opened, quiet, read, require_libraries
 from assessor.timestamps import authority
@@ -251,22 +250,6 @@ def replace_file(path: Path, content: bytes) -> None:
         UsageError: It cannot be written.
     """
     try:
-        _replace(path, content)
+        write_whole(path, content)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes 0600, a report is to be read
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -65,7 +65,7 @@ ALLOWED = {
     "timestamps": "certificates errors",
     "pdf_container": "certificates",
     "pdf_revisions": "certificates",
-    "signing": "certificates pdf_container signers timestamps errors",
+    "signing": "certificates files pdf_container signers timestamps errors",
     "keys": "pdf_container signers errors",
     "pdf_signatures": "certificates pdf_container pdf_revisions signers timestamps errors",
     "attestation": "certificates pdf_container pdf_signatures report_content signers signing timestamps canonical "

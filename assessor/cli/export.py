@@ -96,5 +96,6 @@ def write_text(text: str, output: Path | None, *, encoding: str = "utf-8") -> No
     if output is None or str(output) == "-":
         sys.stdout.buffer.write(text.encode())
         return
+    output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, text.encode(encoding))
     out().print(str(output), markup=False, soft_wrap=True)

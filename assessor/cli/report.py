@@ -67,5 +67,6 @@ def write(project: Project, content: bytes, format_: str, output: Path | None) -
     from datetime import UTC, datetime
 
     path = output or project.folder / "reports" / f"assessment-{datetime.now(UTC):%Y%m%d-%H%M%S}.{format_}"
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, content)
     return path

@@ -101,6 +101,7 @@ def _write(found: Rerun, folder: Path) -> Path:
     from assessor.rerun_report import rerun_html, rerun_pdf
     from assessor.verify import RERUN
 
+    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / RERUN, canonical_json(record(found)))
     try:
         path, content = folder / "rerun.pdf", rerun_pdf(found)
