@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import sys
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from assessor.contract import Check, Metric, Result
@@ -87,6 +90,46 @@ def _round_numbers(low: float, high: float) -> list[float]:
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)]
+
+
+def plots_svg(wanted: Mapping[str, tuple[Check, Result]]) -> dict[str, str | None]:
+    """The plots of several checks, drawn by several processes where that is safe and worth it.
+
+    Args:
+        wanted: Check and what it measured, by name.
+
+    Returns:
+        By name an svg element, or None where a check draws nothing or cannot draw what an older one measured.
+    """
+    drawn = [name for name, (check, _result) in wanted.items() if check.plot is not None]
+    workers = min(len(os.sched_getaffinity(0)), len(drawn) // 8) if sys.platform == "linux" else 1
+    if workers < 2:
+        return {name: _plot_or_none(*wanted[name]) for name in drawn}
+    import matplotlib.backends.backend_svg  # noqa: F401 - once, before the processes part
+    import matplotlib.figure  # noqa: F401
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the libraries' threads are idle, and none holds a lock
+        with get_context("fork").Pool(workers, _take, (wanted,)) as pool:
+            return dict(zip(drawn, pool.map(_plot_of, drawn, chunksize=1), strict=True))
+
+
+_taken: dict[str, tuple[Check, Result]] = {}  # in a process that draws
+
+
+def _take(wanted: Mapping[str, tuple[Check, Result]]) -> None:
+    _taken.update(wanted)
+
+
+def _plot_of(name: str) -> str | None:
+    return _plot_or_none(*_taken[name])
+
+
+def _plot_or_none(check: Check, result: Result) -> str | None:
+    try:
+        return plot_svg(check, result)
+    except Exception:  # noqa: BLE001 - a check's own code, perhaps newer than the result; its numbers are shown
+        return None
 
 
 def plot_svg(check: Check, result: Result) -> str | None:

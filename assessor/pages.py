@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -131,16 +133,31 @@ def pdf(html: str, attached: Attached) -> bytes:
 
     fetcher = Refusing(allowed_protocols={"data"}, fail_on_errors=True)
     try:
-        document = weasyprint.HTML(string=html, url_fetcher=fetcher)
-        written: bytes | None = document.write_pdf(
-            pdf_variant="pdf/a-3a", attachments=[attachment], pdf_tags=True, finisher=_accessible
-        )
+        with _rare_garbage_collection():
+            document = weasyprint.HTML(string=html, url_fetcher=fetcher)
+            written: bytes | None = document.write_pdf(
+                pdf_variant="pdf/a-3a", attachments=[attachment], pdf_tags=True, finisher=_accessible
+            )
     except FatalURLFetchingError as fault:  # a BaseException of WeasyPrint's own
         raise UsageError(f"the template asks for something outside the report: {fault}") from fault
     if asked:
         raise UsageError(f"the template asks for something outside the report: {asked[0]}")
     assert written is not None  # only when written to a target of ours
     return written
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Look for unreachable objects a hundred times less often: the boxes of a long page are many, and stay to the end.
+
+    Measured on 110 pages: a tenth of the time, for 20 MB.
+    """
+    usual = gc.get_threshold()
+    gc.set_threshold(100 * usual[0], *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _accessible(document: object, pdf: Any) -> None:

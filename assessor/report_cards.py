@@ -6,8 +6,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assessor.charts import NARROW, plot_svg, target_line
-from assessor.contract import Check, Result
+from assessor.charts import NARROW, plots_svg, target_line
+from assessor.contract import Check
 from assessor.messages import SOURCE, _, is_retold, language, localised_digits, retold
 from assessor.model import CheckRun, Status, Verdict
 from assessor.verdicts import shown, shown_interval, told
@@ -24,7 +24,8 @@ WORDS = {
     Verdict.NOT_FULFILLED: "Not fulfilled",
     Verdict.NOT_ASSESSED: "Not assessed",
 }
-MOST_ROWS, FIRST_ROWS, MOST_COLUMNS = 15, 12, 24  # of a table on paper; longer ones show their first rows
+LINE = 104  # characters that fit the width of a table
+MOST_ROWS, FIRST_ROWS, MOST_COLUMNS = 10, 8, 24  # of a table on paper; longer ones show their first rows
 TOLD_COLUMNS = frozenset({"metric", "part", "rate", "split", "status"})
 """Columns of tables whose cells hold words of the checks; other columns may hold names of classes and groups."""
 
@@ -45,12 +46,23 @@ def without_empty(value: Any) -> Any:
     return value
 
 
-def card(run: CheckRun, check: Check | None) -> dict[str, Any]:
-    """One check's measurement as the report shows it."""
+def cards_of(runs: Mapping[str, CheckRun], checks: Mapping[str, Check]) -> dict[str, dict[str, Any]]:
+    """The measurements as the report shows them, by check.
+
+    Args:
+        runs: What was measured.
+        checks: Installed checks, for words and plots; a result whose check is missing is shown without.
+    """
+    to_draw = {name: (checks[name], run.result) for name, run in runs.items() if name in checks and run.result}
+    plots = plots_svg(to_draw)
+    return {name: card(run, checks.get(name), plots.get(name)) for name, run in runs.items()}
+
+
+def card(run: CheckRun, check: Check | None, svg: str | None = None) -> dict[str, Any]:
+    """One check's measurement as the report shows it, with its plot where that was drawn."""
     metric = run.judged_metric
     result = run.result
     interval = run.target.interval if run.target else None
-    plot = _plot(check, result) if check and result else None
     return {
         "id": run.check,
         "anchor": run.check.replace(".", "-"),
@@ -65,8 +77,9 @@ def card(run: CheckRun, check: Check | None) -> dict[str, Any]:
         "metric": _(metric.name.replace("_", " ")) if metric else None,
         "metrics": [_metric(item, judged=metric is not None and item.name == metric.name) for item in run.metrics],
         "tables": [_table(table.title, table.columns, table.rows) for table in run.tables],
-        "plot": plot,
-        "plot_lost": plot is None and result is not None and check is not None and check.plot is not None,
+        # as a data URI: a picture can run nothing
+        "plot": svg and f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}",
+        "plot_lost": svg is None and result is not None and check is not None and check.plot is not None,
         "remarks": _texts(run.remarks),
         "limits": _texts(run.limits),
         "measures": _text(check.info.measures) if check else None,
@@ -92,15 +105,6 @@ def _texts(texts: Sequence[str]) -> list[dict[str, str]]:
     return [_text(text) for text in texts]
 
 
-def _plot(check: Check, result: Result) -> str | None:
-    """The plot as a data URI: a picture can run nothing. None where a check cannot draw what an older one measured."""
-    try:
-        svg = plot_svg(check, result)
-    except Exception:  # noqa: BLE001 - a check's own code, perhaps newer than the result; its numbers are shown
-        return None
-    return None if svg is None else f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-
-
 def _card_target(run: CheckRun) -> dict[str, str] | None:
     if run.target is None:
         return None
@@ -112,7 +116,8 @@ def _metric(metric: Any, *, judged: bool) -> dict[str, Any]:
     interval = None if metric.low is None else _("{low} to {high}", low=shown(metric.low), high=shown(metric.high))
     return {
         "name": _(metric.name.replace("_", " ")),
-        "value": shown(metric.value) + ("" if metric.unit == "1" else f" {retold(metric.unit)}"),
+        "value": shown(metric.value),
+        "unit": "" if metric.unit == "1" else retold(metric.unit),
         "interval": interval,
         "confidence": _("{percent} %", percent=f"{100 * metric.confidence:.0f}") if metric.confidence else "",
         "n": metric.n,
@@ -146,13 +151,15 @@ def _table(title: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ..
         numeric.append(all(isinstance(row[index], int | float | None) for row in rows))
         heads.append(name if of_classes and index else _(name.replace("_", " ")))
         index += 3 if joined else 1
+    tight = sum(_longest(heads, cells, tight=False)) > LINE
     return {
         "title": retold(title),
         "left_out": total - len(rows),
         "columns": heads,
         "rows": cells,
         "numeric": numeric,
-        "widths": _widths(heads, cells),
+        "tight": tight,
+        "widths": _widths(heads, cells, tight=tight),
     }
 
 
@@ -163,14 +170,20 @@ def _ends(low: float | None, high: float | None) -> str:
     return _("{low} to {high}", low=ends[0], high=ends[1])
 
 
-def _widths(heads: list[str], cells: list[list[dict[str, str]]]) -> list[float]:
+def _widths(heads: list[str], cells: list[list[dict[str, str]]], *, tight: bool) -> list[float]:
     """Shares of the width in percent: by the longest text of a column, within limits."""
+    longest = [min(length, 20 if tight else 30) for length in _longest(heads, cells, tight=tight)]
+    return [round(100 * length / sum(longest), 2) for length in longest]
+
+
+def _longest(heads: list[str], cells: list[list[dict[str, str]]], *, tight: bool) -> list[int]:
+    """The longest text of every column; an interval stands beside its value, in a tight table below it."""
     longest = []
     for column, head in enumerate(heads):
-        texts = [max(len(line[column]["text"]), len(line[column]["interval"])) for line in cells]
-        words = max(map(len, head.split()), default=0)
-        longest.append(min(max([words + 1, 5, *texts]), 20))
-    return [round(100 * length / sum(longest), 2) for length in longest]
+        pairs = [(len(line[column]["text"]), len(line[column]["interval"])) for line in cells]
+        texts = [max(pair) if tight or not pair[1] else sum(pair) + 2 for pair in pairs]
+        longest.append(max([*(len(word) + 1 for word in head.split()), 5, *texts]))
+    return longest
 
 
 def _cell(value: Any, *, ours: bool) -> str:

@@ -10,15 +10,16 @@ from matplotlib.axes import Axes
 
 from assessor.assessment import Assessment
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.charts import plot_svg, target_line
+from assessor.charts import plot_svg, plots_svg, target_line
 from assessor.contract import Better, Check, CheckInfo, Metric, Need, Params, Result, Subject, Table, Task
 from assessor.engine import Job, run_job, subject_record
 from assessor.errors import UsageError
 from assessor.messages import speaking
 from assessor.model import Answer, JudgedTarget, Outcome, Status, SubjectRecord
-from assessor.pdf_signatures import attachments
+from assessor.pdf_content import attachments
 from assessor.project import Project, now
 from assessor.report import report_html, report_json, report_pdf
+from assessor.report_argument import deviations, heat_map
 from assessor.subjects import load_subject
 
 EVIL = "<script>alert(1)</script><img src=file:///etc/passwd>"
@@ -104,7 +105,11 @@ def test_page_one_says_the_worst_first(pages: list[str]) -> None:
 def test_every_page_is_numbered_and_the_contents_lead_there(pages: list[str]) -> None:
     for number, text in enumerate(pages, start=1):
         assert f"page {number} of {len(pages)}" in text
-    glance = next(number for number, text in enumerate(pages, start=1) if "Each measurement with its interval" in text)
+    glance = next(
+        number
+        for number, text in enumerate(pages, start=1)
+        if "requirements that concern this system, as developer" in text
+    )
     contents = next(text for text in pages if "Result on one page" in text)
     assert contents.split()[3] == str(glance)  # page numbers float right and are extracted first, in order
 
@@ -245,19 +250,19 @@ def test_a_plot_that_cannot_be_drawn_costs_the_plot_only(assessment: Assessment)
 
 
 def test_long_tables_show_their_first_rows_and_wide_ones_their_title(assessment: Assessment) -> None:
-    rows = tuple((f"letter{n}", n) for n in range(16))
+    rows = tuple((f"letter{n}", n) for n in range(11))
     tables = (
-        Table(name="short", title="Short", columns=("letter", "n"), rows=rows[:15]),
+        Table(name="short", title="Short", columns=("letter", "n"), rows=rows[:10]),
         Table(name="wide", title="Wide", columns=tuple(f"wide{n}" for n in range(30)), rows=(tuple(range(30)),)),
     )
     html = shown(assessment, {}, tables=tables)
-    assert "letter14" in html
+    assert "letter9" in html
     assert "Wide (more rows in the attached results: 1)" in html
     assert "wide29" not in html
     html = shown(assessment, {}, tables=(Table(name="long", title="Long", columns=("letter", "n"), rows=rows),))
-    assert "Long (more rows in the attached results: 4)" in html
-    assert "letter11" in html
-    assert "letter12" not in html
+    assert "Long (more rows in the attached results: 3)" in html
+    assert "letter7" in html
+    assert "letter8" not in html
 
 
 def test_what_is_not_applicable_takes_little_room(assessment: Assessment) -> None:
@@ -311,3 +316,51 @@ def test_target_line_of_a_point_stays_on_the_paper(value: float) -> None:
 def test_a_measurement_is_printed_once(html: str) -> None:
     # its check is evidence for requirements of two dimensions, and both lead to the one card
     assert html.count(f'id="check-{CHECK.id.replace(".", "-")}"') == 1
+
+
+def test_the_map_counts_what_stands(assessment: Assessment) -> None:
+    # one requirement answered "fulfilled" among the measures in the AI component; nothing else was said
+    shown_map = heat_map(assessment)
+    assert [row["id"] for row in shown_map["rows"]] == ["FN", "AC", "TR", "RE", "DP"]  # safety has a low need
+    column = shown_map["columns"].index("AI component")
+    (reliability,) = (row for row in shown_map["rows"] if row["id"] == "RE")
+    cell = reliability["cells"][column]
+    assert cell["fulfilled"] == 1
+    assert cell["total"] > 10
+    assert cell["shade"] == 3
+    assert cell["mark"] == "not_assessed"
+    concerned = sum(cell["total"] for row in shown_map["rows"] for cell in row["cells"] if cell)
+    states = [state for dimension in assessment.states for area in dimension.areas for state in area.requirements]
+    in_areas = [state for state in states if state.applies and "-R-" in state.id and not state.id.startswith("S-")]
+    assert concerned == len(in_areas)
+
+
+def test_deviations_name_area_and_failing_check(assessment: Assessment) -> None:
+    by_area = {item["id"]: item for item in deviations(assessment)}
+    assert by_area["RE-R-SC"]["failing"] == ["test.accuracy"]
+    assert "RE-R-SC-ME-05" not in by_area["RE-R-SC"]["not_assessed"]
+    assert by_area["FN-R-FN"]["failing"] == []
+    assert "FN-R-FN-CR-01" in by_area["FN-R-FN"]["not_assessed"]
+
+
+def test_an_area_argues_step_by_step(html: str) -> None:
+    area = html[html.index('id="area-RE-R-SC"') :]
+    steps = [area.index(text) for text in ("Measured", "Measures in the AI component", "RE-R-SC-ME-05", "Not answered")]
+    assert steps == sorted(steps)
+    assert html.index('id="area-RE-R-SC"') < html.index('id="measurements"') < html.index('id="check-test-accuracy"')
+
+
+def test_plots_are_the_same_from_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(result: Result, axes: Axes) -> None:
+        raise KeyError("a column that the older check did not have")
+
+    result = measure(None, Params(), 0)  # type: ignore[arg-type]
+    wanted = {f"c{n}": (CHECK, result) for n in range(16)}
+    wanted |= {"fails": (Check(INFO, Params, measure, fails), result), "none": (Check(INFO, Params, measure), result)}
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    several = plots_svg(wanted)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})
+    assert several == plots_svg(wanted)
+    assert several["fails"] is None
+    assert "none" not in several
+    assert several["c3"] == plot_svg(CHECK, result)

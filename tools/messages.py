@@ -16,7 +16,7 @@ from typing import NamedTuple
 from babel.messages.catalog import Catalog, Message
 from babel.messages.pofile import read_po, write_po
 
-from assessor import demonstration, protection, replies, report_cards, report_content
+from assessor import demonstration, protection, replies, report_argument, report_cards
 from assessor.catalog_diff import What
 from assessor.cli import app
 from assessor.cli.localise import help_texts
@@ -106,7 +106,12 @@ WORDS: Mapping[str, Iterable[str]] = {
     "assessor/model/configuration.py": [name.replace("_", " ").capitalize() for name in System.model_fields],
     "assessor/protection.py": protection.SCENARIOS,
     "assessor/replies.py": [*replies.HINTS.values(), QuestionType.TEXT.value],
-    "assessor/report_content.py": [*report_cards.WORDS.values(), *report_content.ASSURANCE.values()],
+    "assessor/report_argument.py": [
+        *report_cards.WORDS.values(),
+        *report_argument.ASSURANCE.values(),
+        *report_argument.STEPS.values(),
+        *report_argument.COLUMNS,
+    ],
     "templates/demo": ("Status", "Data source"),
     "assessor/gate.py": ("missing", "outdated", "unanswered", "waived"),
     "assessor/pdf_signatures.py": (
