@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import sys
@@ -105,8 +104,7 @@ def plots_svg(wanted: Mapping[str, tuple[Check, Result]]) -> dict[str, str | Non
     workers = min(len(os.sched_getaffinity(0)), len(drawn) // 8) if sys.platform == "linux" else 1
     if workers < 2:
         return {name: _plot_or_none(*wanted[name]) for name in drawn}
-    import matplotlib.backends.backend_svg  # noqa: F401 - once, before the processes part
-    import matplotlib.figure  # noqa: F401
+    import matplotlib.figure  # noqa: F401 - once, before the processes part
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the libraries' threads are idle, and none holds a lock
@@ -145,13 +143,11 @@ def plot_svg(check: Check, result: Result) -> str | None:
     if check.plot is None:
         return None
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from assessor.svg_renderer import SvgCanvas, figure_svg
+
     settings: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": check.id,
-        "font.family": "IBM Plex Sans",
         "font.size": 8,
         "axes.linewidth": 0.6,
         "axes.spines.top": False,
@@ -160,20 +156,17 @@ def plot_svg(check: Check, result: Result) -> str | None:
         "legend.frameon": False,
         "image.cmap": "Greys",
     }
-    with rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*IBM Plex Sans.*")
-        _quiet_font_manager()
-        figure = Figure(figsize=(5.35, 2.2), layout="constrained")
-        FigureCanvasAgg(figure)
+    with rc_context(settings):
+        figure = Figure(figsize=(5.35, 2.2), dpi=72, layout="constrained")
+        SvgCanvas(figure)
+        figure.patch.set_visible(False)
         axes = figure.add_subplot()
+        axes.patch.set_visible(False)
         check.plot(result, axes)
         if language() != SOURCE:
             _translate(axes)
         axes.set_ylabel(textwrap.fill(axes.get_ylabel(), LINE))
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    drawn = "<svg" + stream.getvalue().partition("<svg")[2]
-    return drawn.replace("DejaVu Sans", settings["font.family"])  # of powers of ten, which matplotlib sets as formulas
+        return figure_svg(figure)
 
 
 def _translate(axes: Axes) -> None:
@@ -194,10 +187,3 @@ def _translate(axes: Axes) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         if type(axis.get_major_formatter()) is ScalarFormatter:
             axis.set_major_formatter(Localised())
-
-
-def _quiet_font_manager() -> None:
-    """The plots name the report's own font, which matplotlib need not know: text stays text."""
-    import logging
-
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
