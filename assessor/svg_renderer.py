@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 from matplotlib.backend_bases import FigureCanvasBase, GraphicsContextBase, RendererBase
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D, Transform
 
@@ -89,10 +89,11 @@ class SvgRenderer(RendererBase):
         """A line, an outline or an area."""
         simplify = bool(path.should_simplify) and rgbFace is None
         seen = path.cleaned(transform + self._flip, remove_nans=True, simplify=simplify, curves=True)
-        words = _words(np.asarray(seen.vertices), np.asarray(seen.codes))
-        style = _style(gc, rgbFace)
+        vertices, codes = np.asarray(seen.vertices), np.asarray(seen.codes)
+        words, style = _words(vertices, codes), _style(gc, rgbFace)
         if words and style:
-            self._drawn.append(f'<path d="{words}"{style}{self._clip(gc, np.asarray(seen.vertices))}/>')
+            points = vertices[(codes != Path.STOP) & (codes != Path.CLOSEPOLY)]
+            self._drawn.append(f'<path d="{words}"{style}{self._clip(gc, points)}/>')
 
     def draw_text(
         self,
@@ -206,20 +207,15 @@ def _words(vertices: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> str:
 
 def _style(gc: GraphicsContextBase, face: Any) -> str:
     """Attributes of fill and stroke; nothing for what cannot be seen."""
-    width = gc.get_linewidth()
-    stroked = width > 0 and gc.get_rgb()[3] > 0
-    filled = face is not None and (len(face) == 3 or face[3] > 0)
-    if not stroked and not filled:
+    width, line = gc.get_linewidth(), to_rgba(gc.get_rgb())
+    area = (0.0, 0.0, 0.0, 0.0) if face is None else to_rgba(face)
+    if gc.get_forced_alpha():
+        line, area = (*line[:3], gc.get_alpha()), (*area[:3], gc.get_alpha() if area[3] else 0.0)
+    if not area[3] and not (width and line[3]):
         return ""
-    words = [f' fill="{to_hex(face)}"' if filled else ' fill="none"']
-    opacity = gc.get_alpha() if gc.get_forced_alpha() else (face[3] if filled and len(face) == 4 else 1.0)
-    if filled and opacity < 1:
-        words.append(f' fill-opacity="{_number(opacity)}"')
-    if stroked:
-        words.append(f' stroke="{to_hex(gc.get_rgb())}" stroke-width="{_number(width)}"')
-        opacity = gc.get_alpha() if gc.get_forced_alpha() else gc.get_rgb()[3]
-        if opacity < 1:
-            words.append(f' stroke-opacity="{_number(opacity)}"')
+    words = [_paint("fill", area)]
+    if width and line[3]:
+        words.append(f'{_paint("stroke", line)} stroke-width="{_number(width)}"')
         offset, dashes = gc.get_dashes()
         if dashes is not None:
             words.append(f' stroke-dasharray="{" ".join(map(_number, np.asarray(dashes, float).tolist()))}"')
@@ -229,3 +225,10 @@ def _style(gc: GraphicsContextBase, face: Any) -> str:
         if cap != "butt":
             words.append(f' stroke-linecap="{ {"projecting": "square"}.get(cap, cap) }"')
     return "".join(words)
+
+
+def _paint(what: str, colour: tuple[float, float, float, float]) -> str:
+    if not colour[3]:
+        return f' {what}="none"'
+    opacity = f' {what}-opacity="{_number(colour[3])}"' if colour[3] < 1 else ""
+    return f' {what}="{to_hex(colour)}"{opacity}'
