@@ -15,6 +15,7 @@ from assessor.applicability import Scope
 from assessor.criteria import followed_catalog
 from assessor.errors import UsageError, nearest
 from assessor.evidence_files import read_plain
+from assessor.files import write_whole
 from assessor.messages import _
 from assessor.model import (
     Answer,
@@ -121,9 +122,7 @@ class Interview:
             "params": {name: value.model_dump(mode="json") for name, value in self.draft.params.items()},
         }
         self._draft.parent.mkdir(exist_ok=True)
-        temporary = self._draft.with_suffix(".tmp")
-        temporary.write_text(json.dumps(kept), "utf-8")
-        temporary.replace(self._draft)
+        write_whole(self._draft, json.dumps(kept).encode())
 
     def reply(self, question: Question, value: Reply, origin: str = "") -> None:
         """Keep the reply to one question.

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.certificates import LIBRARIES, is_chain, name_of, plain
 from assessor.errors import IntegrityError, UsageError
+from assessor.findings import Finding
 from assessor.pdf_container import embedded, loaded, rebuilt, tidied
-from assessor.pdf_signatures import Finding, Reader, attachments, reader_of, revisions, stamped, trusted
+from assessor.pdf_content import attachments
+from assessor.pdf_signatures import Reader, reader_of, revisions, stamped, trusted
 from assessor.report_content import ATTACHMENT
 from assessor.signers import Key, certificates, opened, quiet, read, require_libraries
 from assessor.signing import Level, Proof, replace_file, stamper

@@ -51,9 +51,22 @@ def plain(text: object) -> str:
 
 def name_of(certificate: Certificate) -> str:
     """Name and organisation of whom a certificate is for."""
-    names = certificate.subject.native
-    parts = [names[key] for key in ("common_name", "organization_name") if names.get(key)]
-    return plain(", ".join(map(str, parts)) or certificate.subject.human_friendly)
+    return _in_words(certificate.subject)
+
+
+def _in_words(name: Any) -> str:
+    parts = [name.native[key] for key in ("common_name", "organization_name") if name.native.get(key)]
+    return plain(", ".join(map(str, parts)) or name.human_friendly)
+
+
+def issuers(own: Certificate, held: Iterable[Certificate]) -> list[Certificate]:
+    """The certificates above one by their names, as far as they are held."""
+    found, current, rest = [], own, [one for one in held if one.dump() != own.dump()]
+    while issuer := next((one for one in rest if one.subject == current.issuer), None):
+        rest.remove(issuer)
+        found.append(issuer)
+        current = issuer
+    return found
 
 
 def read_certificates(files: Sequence[bytes], what: str = "trusted certificates") -> list[Certificate]:
@@ -78,7 +91,7 @@ def read_certificates(files: Sequence[bytes], what: str = "trusted certificates"
         found = [Certificate.load(der, strict=True) for kind, _, der in blocks if kind == "CERTIFICATE"]
         subjects = [certificate.subject.native for certificate in found]  # parsed on first use only
     except ValueError as error:
-        raise UsageError(f"{what}: no readable PEM: {plain(error)}") from error
+        raise UsageError(f"{what}: no readable PEM: {plain(error)}; wanted certificates in PEM") from error
     if len(subjects) < len(files):
         raise UsageError(f"{what}: found {len(subjects)} in {len(files)} file(s)")
     return found
@@ -172,24 +185,25 @@ def trust(
     """
     from pyhanko_certvalidator.errors import InsufficientRevinfoError
 
+    held = [*others, *roots]  # what a root itself answers (OCSP) is believed only if the root is among these
     try:
-        root = asyncio.run(_followed(certificate, others, roots, moment, purpose, None))
+        root = asyncio.run(_followed(certificate, held, roots, moment, purpose, None))
     except Exception as error:  # noqa: BLE001 - the library lets many kinds through on a strange certificate
-        return Trust(None, _fault(error, certificate, moment))
+        return Trust(None, _fault(error, certificate, held, moment))
     if not revocation:
         return Trust(root)
     try:
-        asyncio.run(_followed(certificate, others, roots, moment, purpose, revocation))
+        asyncio.run(_followed(certificate, held, roots, moment, purpose, revocation))
     except InsufficientRevinfoError:
         return Trust(root, revocation="unsettled")
     except Exception as error:  # noqa: BLE001 - as above
-        return Trust(None, _fault(error, certificate, moment))
+        return Trust(None, _fault(error, certificate, held, moment))
     return Trust(root, revocation="not revoked")
 
 
 async def _followed(
     certificate: Certificate,
-    others: Iterable[Certificate],
+    held: Iterable[Certificate],
     roots: Sequence[Certificate],
     moment: datetime,
     purpose: str,
@@ -206,13 +220,13 @@ async def _followed(
         revocation_mode="require" if revocation else "soft-fail",
         retroactive_revinfo=True,
     )
-    validator = CertificateValidator(certificate, list(others), context)
+    validator = CertificateValidator(certificate, list(held), context)
     usage, extended = (set(), {"time_stamping"}) if purpose == STAMPING else ({"non_repudiation"}, None)
     path = await validator.async_validate_usage(usage, extended)  # type: ignore[no-untyped-call]
     return name_of(next(iter(path)))
 
 
-def _fault(error: Exception, certificate: Certificate, moment: datetime) -> str:
+def _fault(error: Exception, certificate: Certificate, held: Sequence[Certificate], moment: datetime) -> str:
     from pyhanko_certvalidator.errors import InvalidCertificateError, PathBuildingError, RevokedError
 
     if isinstance(error, RevokedError):
@@ -222,6 +236,9 @@ def _fault(error: Exception, certificate: Certificate, moment: datetime) -> str:
     if certificate.not_valid_before > moment:
         return f"holds only from {certificate.not_valid_before:%Y-%m-%d}"
     if isinstance(error, PathBuildingError):
+        last = [certificate, *issuers(certificate, held)][-1]
+        if last.subject != last.issuer:
+            return f"leads to {_in_words(last.issuer)}, whose certificate is neither trusted nor in the file"
         return "leads to none of the trusted ones"
     if isinstance(error, InvalidCertificateError):
         return "is not meant for this use"

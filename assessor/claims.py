@@ -78,7 +78,8 @@ def read_claims(path: Path, *, trust: tuple[Path, ...] = ()) -> Claims:
 
 def _of_pdf(path: Path, data: bytes, trust: tuple[Path, ...]) -> tuple[bytes, str]:
     """The attached record, and what its signatures are worth."""
-    from assessor.pdf_signatures import attachments, signed_revision
+    from assessor.pdf_content import attachments
+    from assessor.pdf_signatures import signed_revision
 
     signed = b"/ByteRange" in data
     findings = verify_pdf(data, Trusted([root.read_bytes() for root in trust]))

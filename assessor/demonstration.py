@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from datetime import timedelta
+from importlib.metadata import distribution, version
 from importlib.resources import as_file, files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from assessor import yamlfile
-from assessor.canonical import sha256_hex
 from assessor.criteria import followed_catalog
 from assessor.errors import UsageError
+from assessor.evidence import Details, add
 from assessor.messages import SOURCE, _, language
-from assessor.model import Answer, Answers, Audit, Audits, AuditSummary, Catalog
+from assessor.model import Answer, Answers, Audit, Audits, AuditSummary, Catalog, EvidenceRef
 from assessor.project import SUMMARY, Project, now
 from assessor.subjects.loading import call_user
 
@@ -62,7 +64,8 @@ def prepare(folder: Path, system: str, say: Callable[[str], None]) -> DemoFolder
         call_user("system:fit", folder.resolve(), field="demo")
         say(_("answering the questionnaire"))
         catalog = followed_catalog(project.configuration())
-        answers = _answer(project, source, catalog)
+        evidence = _collect(project, source / "evidence", catalog)
+        answers = _answer(project, source, catalog, evidence)
         audits = _audit(project, source, catalog)
     return DemoFolder(project, answers, audits)
 
@@ -79,16 +82,36 @@ def _text(source: Path, name: str) -> Path:
     return there if language() != SOURCE and there.is_file() else source / name
 
 
-def _answer(project: Project, source: Path, catalog: Catalog) -> int:
+def _collect(project: Project, source: Path, catalog: Catalog) -> dict[str, EvidenceRef]:
+    """Add the demo's evidence as `assessor evidence add` would; how answers name each piece, by its file name."""
+    found = {}
+    for name, given in yamlfile.read(_text(source, "evidence.yaml"), "evidence.yaml").data.items():
+        requirements, days, installed = (given.pop(key, None) for key in ("requirements", "holds_days", "installed"))
+        given["expires"] = now().date() + timedelta(days) if days else None
+        with TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            if installed:
+                path, given["uri"] = _installed(*installed)
+            else:
+                path.write_bytes(_text(source, name).read_bytes())
+            details = Details.model_validate(given)
+            (item,) = add(project, catalog, [path], requirements=requirements, details=details, by=_(DEVELOPER))
+        found[name] = item.evidence.reference(item.sha256)
+    return found
+
+
+def _installed(package: str, inside: str) -> tuple[Path, str]:
+    """A file of an installed package, and its address: a package URL."""
+    return Path(str(distribution(package).locate_file(inside))), f"pkg:pypi/{package}@{version(package)}#{inside}"
+
+
+def _answer(project: Project, source: Path, catalog: Catalog, evidence: Mapping[str, EvidenceRef]) -> int:
     """The demo developer's answers, one change an area."""
     given = yamlfile.read(_text(source, "answers.yaml"), "answers.yaml").data
-    documents = yamlfile.read(source / "evidence" / "documents.yaml", "documents.yaml").data
     for area, answers in _by_area(given, catalog).items():
-        contents: dict[str, bytes] = {}
-        finished = {name: _finish(answer, source, documents, contents) for name, answer in answers.items()}
+        finished = {name: _finish(answer, evidence) for name, answer in answers.items()}
         text = yamlfile.dump(Answers(finished).model_dump(mode="json", exclude_defaults=True))
-        contents[f"answers/{area}.yaml"] = text.encode()
-        project.commit(contents, actor=_(DEVELOPER), action=f"answer {area}")
+        project.commit({f"answers/{area}.yaml": text.encode()}, actor=_(DEVELOPER), action=f"answer {area}")
     return len(given)
 
 
@@ -99,15 +122,10 @@ def _by_area(given: dict[str, Any], catalog: Catalog) -> dict[str, dict[str, Any
     return found
 
 
-def _finish(given: dict[str, Any], source: Path, documents: dict[str, str], contents: dict[str, bytes]) -> Answer:
-    """An answer with person, time and the digests of its evidence, whose content joins `contents`."""
-    evidence = []
-    for name in given.get("evidence", []):
-        content = _text(source / "evidence", name).read_bytes()
-        digest = sha256_hex(content)
-        contents[f"evidence/{digest}/{name}"] = content
-        evidence.append({"name": name, "sha256": digest, "document": documents[name], "collected": now().date()})
-    return Answer.model_validate({**given, "evidence": evidence, "by": _(DEVELOPER), "at": now()})
+def _finish(given: dict[str, Any], evidence: Mapping[str, EvidenceRef]) -> Answer:
+    """An answer with person, time and the digests of its evidence."""
+    named = tuple(evidence[name] for name in given.get("evidence", []))
+    return Answer.model_validate({**given, "evidence": named, "by": _(DEVELOPER), "at": now()})
 
 
 def _audit(project: Project, source: Path, catalog: Catalog) -> int:

@@ -307,6 +307,21 @@ def find(register: Mapping[str, Evidence], which: str) -> Item:
     return matches[0]
 
 
+def is_here(project: Project, register: Mapping[str, Evidence], reference: EvidenceRef) -> bool:
+    """Whether a piece of evidence that somebody names is there with its digest, or known to be withheld or elsewhere.
+
+    Args:
+        project: The folder.
+        register: By digest.
+        reference: As it was named.
+
+    Returns:
+        Whether an answer may name it.
+    """
+    known = register.get(reference.sha256)
+    return _looked_at(project, reference.sha256, known or reference, known).standing not in BROKEN
+
+
 # --- looking again ---------------------------------------------------------------------------------------------------
 
 
@@ -341,7 +356,13 @@ def check(project: Project, catalog: Catalog, today: date) -> Iterator[Found]:
     Raises:
         ConfigurationError: The register or an answer has faults.
     """
-    register, answers = project.evidence(catalog), project.answers(catalog)
+    yield from look(project, project.evidence(catalog), project.answers(catalog), today)
+
+
+def look(
+    project: Project, register: Mapping[str, Evidence], answers: Mapping[str, Answer], today: date
+) -> Iterator[Found]:
+    """The same, where register and answers were read already."""
     named: dict[tuple[str, str], Evidence | EvidenceRef] = {
         (digest, item.name): item for digest, item in register.items()
     }

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from assessor import ledger
 from assessor.canonical import sha256_hex
 from assessor.errors import UsageError
+from assessor.files import write_whole
 
 LEDGER = "ledger.jsonl"
 LOCK_SECONDS = 30
@@ -186,12 +187,7 @@ def _make_folder(folder: Path) -> None:
 
 def _write_through(path: Path, content: bytes) -> None:
     """Write a file so that it is whole or not there, and on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    write_whole(path, content)
     _sync_folder(path.parent)
 
 

@@ -7,8 +7,6 @@ A file is the digest of its value on one line and the value as JSON on the next,
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from pydantic import JsonValue
 
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.contract import Lent
+from assessor.files import write_whole
 
 
 def lent_by(folder: Path, scope: JsonValue, progress: Callable[[str, int, int], None], *, fresh: bool = False) -> Lent:
@@ -51,16 +50,7 @@ def lent_by(folder: Path, scope: JsonValue, progress: Callable[[str, int, int], 
     def keep(key: JsonValue, value: JsonValue) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(value).encode()  # not canonical JSON, in which 1.0 is 1 and comes back as another type
-        stream = tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False)  # noqa: SIM115 - closed below
-        try:
-            with stream:
-                stream.write(sha256_hex(text).encode() + b"\n" + text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(stream.name).replace(path_of(key))
-            made.add(path_of(key))
-        except BaseException:
-            Path(stream.name).unlink(missing_ok=True)
-            raise
+        write_whole(path_of(key), sha256_hex(text).encode() + b"\n" + text)
+        made.add(path_of(key))
 
     return Lent(progress=progress, find=find, keep=keep)

@@ -1,8 +1,9 @@
 """An assessment from the catalog version it follows to the installed one. Nothing that somebody said is lost.
 
 Verdicts, reasons and evidence stay. A reply that has no question any more, or no longer fits it, moves into the
-reason, marked as an earlier reply. An answer to a withdrawn requirement moves to what replaced it; one that has no
-place left is set aside in a file of its own, `answers/withdrawn.yaml.txt`, which nothing reads.
+reason, marked as an earlier reply. An answer to a withdrawn requirement moves to what replaced it, and evidence then
+serves that; what has no place left is set aside in a file of its own, `answers/withdrawn.yaml.txt`, which nothing
+reads.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from assessor.catalog_diff import Edition
 from assessor.contract import Frozen
 from assessor.errors import UsageError
 from assessor.messages import _
-from assessor.model import Answer, Answers, Audit, Audits, Catalog, Requirement
-from assessor.project import CONFIGURATION, SUMMARY, Project, current_user
+from assessor.model import Answer, Answers, Audit, Audits, Catalog, Register, Requirement
+from assessor.project import CONFIGURATION, EVIDENCE, SUMMARY, Project, current_user
 from assessor.succession import Adapted, Rules, merged
 
 ASIDE = "withdrawn.yaml.txt"
 
 
 class Step(Frozen):
-    """What becomes of one answer or audit.
+    """What becomes of one answer or audit, or of a requirement that the register of evidence names.
 
     Attributes:
-        folder: answers or audit.
+        folder: answers, audit or evidence.
         id: The requirement it was given for.
         to: Ids it now stands under; empty when it was set aside.
-        notes: What was moved into its reason, and why.
+        notes: What was moved into its reason, and why; of evidence the names of the files.
         unanswered: Questions without a condition that have no reply there, as `<requirement>.<question>`.
     """
 
@@ -142,8 +143,9 @@ def planned(project: Project, catalog: Catalog, earlier: Edition | None = None) 
     text = yamlfile.set_entry(
         yamlfile.decoded(path.read_bytes(), CONFIGURATION), "catalog", "version", after, CONFIGURATION
     )
-    files = {**answers.files, **audits.files, CONFIGURATION: text.encode()}
-    return Plan(before, after, (*answers.steps, *audits.steps), files)
+    register = _register(project, rules)
+    files = {**answers.files, **audits.files, **register.files, CONFIGURATION: text.encode()}
+    return Plan(before, after, (*answers.steps, *audits.steps, *register.steps), files)
 
 
 def _number(version: str) -> tuple[int, ...]:
@@ -246,15 +248,46 @@ def _rewritten(
         if homes.get(name) != (file, entry):
             changed[file] = yamlfile.set_key(changed.get(file, ""), name, _plain(entry), file)
     if fate.aside:
-        file = f"{folder}/{ASIDE}"
-        path = project.folder / file
-        text = yamlfile.decoded(path.read_bytes(), file) if path.is_file() else ""
-        kept = yamlfile.parse(text, file).data or {}
-        for name, entry in fate.aside.items():
-            key = name if name not in kept else f"{name} ({rules.before})"
-            text = yamlfile.set_key(text, key, _plain(entry), file)
-        changed[file] = text
+        changed |= _set_aside(project, folder, {name: _plain(entry) for name, entry in fate.aside.items()}, rules)
     return {name: text.encode() for name, text in changed.items() if text != texts.get(name)}
+
+
+def _set_aside(project: Project, folder: str, entries: Mapping[str, Any], rules: Rules) -> dict[str, str]:
+    """The file of what has no place any more, with these entries; nothing reads it."""
+    file = f"{folder}/{ASIDE}"
+    path = project.folder / file
+    text = yamlfile.decoded(path.read_bytes(), file) if path.is_file() else ""
+    kept = yamlfile.parse(text, file).data or {}
+    for name, entry in entries.items():
+        key = name if name not in kept else f"{name} ({rules.before})"
+        text = yamlfile.set_key(text, key, entry, file)
+    return {file: text}
+
+
+def _register(project: Project, rules: Rules) -> _Moved:
+    """The register with its requirements under their present ids; those that have no place are set aside."""
+    path = project.folder / EVIDENCE
+    text = yamlfile.decoded(path.read_bytes(), EVIDENCE) if path.is_file() else ""
+    document = yamlfile.parse(text, EVIDENCE)
+    register = {} if document.data is None else yamlfile.validate(document, Register).root
+    served: dict[str, dict[str, str]] = {}
+    changed = text
+    for digest, item in register.items():
+        ids = tuple(dict.fromkeys(place.id for name in item.requirements for place in rules.places(name)))
+        if ids != item.requirements:
+            changed = yamlfile.set_entry(changed, digest, "requirements", list(ids), EVIDENCE)
+        for name in item.requirements:
+            served.setdefault(name, {})[digest] = item.name
+    places = {name: tuple(place.id for place in rules.places(name)) for name in sorted(served, key=rules.order)}
+    steps = [
+        Step(folder="evidence", id=name, to=ids, notes=tuple(served[name].values()))
+        for name, ids in places.items()
+        if ids != (name,)
+    ]
+    files = {EVIDENCE: changed} if changed != text else {}
+    if aside := {name: served[name] for name, ids in places.items() if not ids}:
+        files |= _set_aside(project, "evidence", aside, rules)
+    return _Moved({name: content.encode() for name, content in files.items()}, steps)
 
 
 def _plain(entry: Answer | Audit) -> dict[str, Any]:

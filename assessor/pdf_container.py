@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from assessor.certificates import is_chain
+from assessor.certificates import is_chain, issuers
+from assessor.findings import Status
 
 if TYPE_CHECKING:
     from asn1crypto.cms import ContentInfo
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
 
 APPLICATION = "ai-assessor"
 """Written into each signature as the tool that made it; covered by the signature."""
-Status = Literal["ok", "failed", "unknown", "withheld"]
+STAMP_FIELD = f"{APPLICATION}-timestamp-"
+"""How the fields of our timestamps of the document begin; covered by the timestamp."""
 _WHOLE: tuple[Status, str] = ("ok", "The container of the signature holds nothing but what was verified.")
 _STRANGER: tuple[Status, str] = (
     "failed",
     "A certificate in the container was changed or does not belong to the signer's.",
+)
+_CHANGED: tuple[Status, str] = (
+    "failed",
+    "The container of the signature was changed in a part that the signed bytes leave out.",
 )
 _OTHER_TOOL: tuple[Status, str] = (
     "unknown",
@@ -61,11 +67,14 @@ def check_container(
     container = loaded(content)
     verified = content == rebuilt(container).ljust(len(content), b"\0")
     if signature.sig_object_type == "/DocTimeStamp":
-        return _of_timestamp(container, stamp_roots) if verified else _OTHER_TOOL
+        if verified:
+            return _of_timestamp(container, stamp_roots)
+        is_ours = str(signature.field_name).startswith(STAMP_FIELD)
+        return _CHANGED if is_ours else _of_strange_timestamp(container, content)
     tool = signature.sig_object.get("/Prop_Build", {}).get("/App", {})
     if tool.get("/Name") == f"/{APPLICATION}":
         if not verified or tool.get("/REx") != chain_mark(embedded(container)):
-            return "failed", "The container of the signature was changed in a part that the signed bytes leave out."
+            return _CHANGED
     else:
         chain = is_chain(signature.signer_cert.dump(), _others(container), roots)
         if chain is False:
@@ -113,6 +122,16 @@ def timestamp_in(container: ContentInfo) -> ContentInfo | None:
     return token
 
 
+def _of_strange_timestamp(container: ContentInfo, content: bytes) -> tuple[Status, str]:
+    """Another tool's timestamp may hold more, which nothing covers; all else in it has one encoding, as it is DER."""
+    data: Any = container["content"]
+    (info,) = data["signer_infos"]
+    if data["crls"] or info["unsigned_attrs"] or info["sid"].name != "issuer_and_serial_number":
+        return _OTHER_TOOL
+    other_name = rebuilt(container, plain_rsa=True).ljust(len(content), b"\0")
+    return _OTHER_TOOL if content == other_name else _CHANGED
+
+
 def _own(container: ContentInfo) -> bytes:
     from pyhanko.sign.validation.generic_cms import extract_certs_for_validation
 
@@ -131,14 +150,10 @@ def tidied(stamp: ContentInfo) -> ContentInfo:
     """A timestamp with nothing in it but what can be verified: as it is put beside a signature."""
     from asn1crypto.x509 import Certificate
 
-    own, rest = _own(stamp), [Certificate.load(one) for one in embedded(stamp)]
-    chain, current = [own], Certificate.load(own)
-    rest = [one for one in rest if one.subject != one.issuer]  # a root is worth nothing but to who has it already
-    while issuer := next((one for one in rest if one.subject == current.issuer), None):
-        rest.remove(issuer)
-        chain.append(issuer.dump())
-        current = issuer
-    return loaded(rebuilt(stamp, chain))
+    own, held = Certificate.load(_own(stamp)), [Certificate.load(one) for one in embedded(stamp)]
+    # a root is worth nothing but to who has it already
+    chain = [own, *issuers(own, [one for one in held if one.subject != one.issuer])]
+    return loaded(rebuilt(stamp, [one.dump() for one in chain]))
 
 
 def _tlv(tag: int, *parts: bytes) -> bytes:
@@ -156,14 +171,14 @@ def _algorithm(found: Any, name: str = "") -> bytes:
     return _tlv(0x30, kind(name or found["algorithm"].native).dump(), null)
 
 
-def _signature_algorithm(info: Any) -> bytes:
+def _signature_algorithm(info: Any, plain_rsa: bool) -> bytes:
     """`rsaEncryption` means the same as the name that says the hash too, and may stand there (RFC 3370, 3.2)."""
     found = info["signature_algorithm"]
-    plain_rsa = found["algorithm"].native == "rsassa_pkcs1v15"
-    return _algorithm(found, f"{info['digest_algorithm']['algorithm'].native}_rsa" if plain_rsa else "")
+    renamed = found["algorithm"].native == "rsassa_pkcs1v15" and not plain_rsa
+    return _algorithm(found, f"{info['digest_algorithm']['algorithm'].native}_rsa" if renamed else "")
 
 
-def rebuilt(container: ContentInfo, certificates: Sequence[bytes] | None = None) -> bytes:
+def rebuilt(container: ContentInfo, certificates: Sequence[bytes] | None = None, *, plain_rsa: bool = False) -> bytes:
     """A container encoded anew from what is verified: digest, signed attributes, signature, certificates, timestamp.
 
     RFC 5652, 5.1 and 5.3, in the shape that `sign_pdf` writes: one signer named by issuer and serial
@@ -172,6 +187,7 @@ def rebuilt(container: ContentInfo, certificates: Sequence[bytes] | None = None)
     Args:
         container: Signature, or timestamp.
         certificates: DER; default those in it.
+        plain_rsa: Whether an algorithm may be named `rsaEncryption`.
 
     Returns:
         The only encoding it can have.
@@ -190,7 +206,9 @@ def rebuilt(container: ContentInfo, certificates: Sequence[bytes] | None = None)
     stamp = timestamp_in(container)
     kind = CMSAttributeType("signature_time_stamp_token").dump()
     unsigned = _tlv(0xA1, _tlv(0x30, kind, _tlv(0x31, rebuilt(stamp)))) if stamp else b""
-    signer_info = _tlv(0x30, version, b"\x01", sid, digest, attributes, _signature_algorithm(info), made, unsigned)
+    signer_info = _tlv(
+        0x30, version, b"\x01", sid, digest, attributes, _signature_algorithm(info, plain_rsa), made, unsigned
+    )
     signed = b"" if what == "data" else _tlv(0xA0, _tlv(0x04, bytes(data["encap_content_info"]["content"])))
     content = _tlv(0x30, ContentType(what).dump(), signed)
     others = _tlv(0xA0, *(embedded(container) if certificates is None else certificates))

@@ -14,6 +14,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+from xml.etree.ElementTree import canonicalize
 
 from assessor.certificates import plain, read_revocation
 
@@ -25,12 +26,12 @@ _SPACE = b"\0\t\n\f\r "  # ISO 32000-2:2020, table 1
 _OF_THE_FILE = {"/Size", "/Prev", "/ID", "/XRefStm"}  # of a trailer, table 15
 _OF_A_STREAM = {"/Type", "/W", "/Index", "/Length", "/Filter", "/DecodeParms"}  # table 17
 _WIDGET = {"/FT", "/T", "/Type", "/Subtype", "/F", "/Rect", "/P", "/TU", "/V", "/Lock"}
-_MADE_BY = re.compile(  # what a tool may write of itself into the metadata
-    rb"<(pdf:Producer|xmp:ModifyDate|xmp:MetadataDate)>[^<]*</\1>"
-    rb"|(pdf:Producer|xmp:ModifyDate|xmp:MetadataDate)=\"[^\"<]*\""
-)
-
-
+_MADE_BY = {  # what a tool may write of itself into the metadata
+    "{http://ns.adobe.com/pdf/1.3/}Producer",
+    "{http://ns.adobe.com/xap/1.0/}ModifyDate",
+    "{http://ns.adobe.com/xap/1.0/}MetadataDate",
+    "{adobe:ns:meta/}xmptk",
+}
 _OBJECT_END = re.compile(rb"\s*endobj\b")
 _TABLE = re.compile(rb"\s*(xref\s[\d\s nf]*trailer\s*<<.*?>>\s*)?startxref\s+(?P<at>\d+)\s+%%EOF\s*", re.DOTALL)
 _MOST_TOLD, _MOST_PAGES = 3, 5000
@@ -114,11 +115,11 @@ def _table(reader: PdfFileReader) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for revision in range(reader.total_revisions):
         data = reader.xrefs.get_xref_data(revision)
-        for ref in reader.xrefs.explicit_refs_in_revision(revision):
-            found[ref.idnum, ref.generation] = data.try_resolve(ref)
-        for ref in reader.xrefs.refs_freed_in_revision(revision):
-            found.pop((ref.idnum, ref.generation), None)
-    return {key: place for key, place in found.items() if place is not None}
+        found |= {(number, generation): place for number, (generation, place) in data.standard_xrefs.items()}
+        found |= {(number, 0): place for number, place in data.xrefs_in_objstm.items()}
+        for number, generation in data.freed.items():  # the next one that the number may have
+            found.pop((number, generation - 1), None)
+    return found
 
 
 def _bytes(value: Any) -> bytes:
@@ -138,6 +139,11 @@ def _key(value: Any) -> tuple[int, int] | None:
     from pyhanko.pdf_utils.generic import IndirectObject
 
     return (value.idnum, value.generation) if isinstance(value, IndirectObject) else None
+
+
+def _said(metadata: bytes) -> str:
+    """What metadata (XMP) say, but for who wrote them last; tools declare the same namespaces here and there anew."""
+    return canonicalize(metadata, with_comments=True, exclude_attrs=_MADE_BY, exclude_tags=_MADE_BY)
 
 
 def _identifier(trailer: Any) -> bytes | None:
@@ -271,7 +277,7 @@ class _Comparison:
         if key is not None and key in self.open and key in self.table_old:
             old, new = self._get(self.old, key), self._get(self.new, key)
             free = {"/Length", "/Filter", "/DecodeParms"}
-            if _differing(old, new, free) or _MADE_BY.sub(b"", old.data) != _MADE_BY.sub(b"", new.data):
+            if _differing(old, new, free) or _said(old.data) != _said(new.data):
                 self.forbidden.append("the metadata was changed")
             self._permit(key)
         key = _key(self.new.trailer.raw_get("/Info")) if "/Info" in self.new.trailer else None

@@ -11,11 +11,9 @@ A signature is judged at the moment of a trusted timestamp where there is one, e
 from __future__ import annotations
 
 import io
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from assessor.certificates import (
@@ -31,7 +29,8 @@ from assessor.certificates import (
     trust,
 )
 from assessor.errors import IntegrityError, UsageError
-from assessor.pdf_container import Status, check_container, loaded, timestamp_in
+from assessor.findings import Finding, Status
+from assessor.pdf_container import check_container, loaded, timestamp_in
 from assessor.pdf_revisions import Revision, appended, got
 from assessor.signers import quiet, require_libraries
 from assessor.timestamps import digest_of, examined
@@ -40,18 +39,9 @@ if TYPE_CHECKING:
     from asn1crypto.x509 import Certificate
     from pyhanko.pdf_utils.reader import PdfFileReader
     from pyhanko.sign.validation import EmbeddedPdfSignature, PdfSignatureStatus
-    from pypdf import PdfReader
 
 _WHITESPACE = b"\0\t\n\f\r "  # ISO 32000-2:2020, table 1
 _TRACES = (b"/ByteRange", b"/SubFilter")  # of a signature, in a file too damaged to be read
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at."""
-
-    name: str
-    status: Status
-    sentence: str
 
 
 @dataclass
@@ -187,66 +177,6 @@ def revisions(data: bytes) -> list[int]:
             return [_end(signature) for signature in _signatures(data)]
         except Exception:  # noqa: BLE001 - as in check_signatures
             return []
-
-
-def attachments(data: bytes) -> dict[str, bytes]:
-    """Files embedded in a PDF, by name.
-
-    Args:
-        data: The PDF, best a `signed_revision`.
-
-    Returns:
-        Content by name; empty if there are none.
-
-    Raises:
-        IntegrityError: The file is damaged, or two different files have one name.
-    """
-    require_libraries()
-    with quiet(*LIBRARIES):
-        try:
-            found = {str(name): list(contents) for name, contents in _reader(data).attachments.items()}
-        except Exception as error:  # pypdf lets AttributeError, zlib.error and others through on a broken file
-            raise IntegrityError(f"the PDF is damaged, its attachments cannot be read: {plain(error)}") from error
-    for name, contents in found.items():
-        if len(set(contents)) != 1:
-            raise IntegrityError(f"the PDF holds {len(set(contents))} different attachments named {name!r}")
-    return {name: contents[0] for name, contents in found.items()}
-
-
-def page_text(data: bytes, page_numbers: Iterable[int]) -> str:
-    """Text of some pages without any whitespace, so that a digest that was wrapped can be found.
-
-    Args:
-        data: The PDF, best a `signed_revision`.
-        page_numbers: Counted from 1.
-
-    Returns:
-        The text of those pages in the order given; ligatures are taken apart.
-
-    Raises:
-        IntegrityError: The file is damaged or has no such page.
-    """
-    require_libraries()
-    with quiet(*LIBRARIES):
-        try:
-            pages = _reader(data).pages
-            wanted = list(page_numbers)
-            if any(not 1 <= number <= len(pages) for number in wanted):
-                raise IntegrityError(f"the PDF has {len(pages)} page(s), wanted {wanted}")
-            text = "".join(pages[number - 1].extract_text() for number in wanted)
-        except IntegrityError:
-            raise
-        except Exception as error:  # as in attachments
-            raise IntegrityError(f"the PDF is damaged, its text cannot be read: {plain(error)}") from error
-    return "".join(unicodedata.normalize("NFKC", text).split())
-
-
-@lru_cache(maxsize=1)
-def _reader(data: bytes) -> PdfReader:
-    """A PDF opened once: the parts of a tagged report that are read here take seconds to parse."""
-    from pypdf import PdfReader
-
-    return PdfReader(io.BytesIO(data))
 
 
 def _is_signature(signature: EmbeddedPdfSignature) -> bool:

@@ -277,8 +277,7 @@ def offered_evidence(requirement: Requirement, scope: Scope) -> tuple[Offer, ...
     for digest, known in scope.evidence.items():
         elsewhere = known.requirements and requirement.id not in known.requirements
         if known.document in wanted and elsewhere and digest not in found:
-            reference = EvidenceRef(name=known.name, sha256=digest, document=known.document, collected=known.collected)
-            found[digest] = Offer(reference, known.requirements[0])
+            found[digest] = Offer(known.reference(digest), known.requirements[0])
     return tuple(sorted(found.values(), key=lambda offer: wanted.index(str(offer.evidence.document))))
 
 

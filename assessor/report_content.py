@@ -236,8 +236,10 @@ def _reference(digest: str, assessment: Assessment) -> EvidenceRef:
 def _registered(item: Evidence | None) -> dict[str, Any]:
     """What the register says of a piece of evidence."""
     if item is None:
-        return {"title": "", "owner": "", "classification": "", "expires": "", "uri": "", "because": "", "import": None}
+        missing = ("type", "title", "owner", "classification", "expires", "uri", "because")
+        return {**dict.fromkeys(missing, ""), "import": None}
     return {
+        "type": _(item.type.value.replace("_", " ")),
         "title": item.title,
         "owner": item.owner,
         "classification": _(item.classification.value),

@@ -23,6 +23,7 @@ from assessor.applicability import Scope
 from assessor.assessment import Assessment
 from assessor.criteria import followed_catalog
 from assessor.errors import MissingExtra, UsageError, nearest
+from assessor.evidence import find, is_here
 from assessor.messages import _
 from assessor.model import Answer, Answers, Catalog, Param, ParamValue, Question, Requirement, Role, Verdict
 from assessor.project import Project, checked_answer
@@ -220,7 +221,7 @@ _Plan = list[tuple[Requirement, Answer, Mapping[str, bytes]]]
 
 
 def _from_yaml(path: Path, project: Project, catalog: Catalog) -> _Plan:
-    document = yamlfile.read(path, path.name)
+    document, register = yamlfile.read(path, path.name), project.evidence(catalog)
     plan: _Plan = []
     for name, answer in yamlfile.validate(document, Answers).root.items():
         requirement = catalog.by_id.get(name)
@@ -230,10 +231,8 @@ def _from_yaml(path: Path, project: Project, catalog: Catalog) -> _Plan:
                 _("{where}: no requirement '{name}'", where=where, name=name) + nearest(name, catalog.by_id)
             )
         for item in answer.evidence:
-            if not (project.folder / "evidence" / item.sha256 / item.name).is_file():
-                raise UsageError(
-                    _("{where} evidence: no file {name} of this digest in the assessment", where=where, name=item.name)
-                )
+            if not is_here(project, register, item):
+                raise UsageError(f"{where} evidence: {_not_here(item.name)}")
         plan.append((requirement, checked_answer(requirement, answer, catalog, where), {}))
     return plan
 
@@ -352,7 +351,7 @@ def _from_rows(lines: Iterable[tuple[int, Sequence[object]]], project: Project, 
             faults.append(f"{path}:{row.number} id: {_('no requirement')} '{row.id}'{hint}")
         else:
             faults.append(f"{path}:{row.number} id: {_('found a reply without the id of its requirement')}")
-    filled = [_read_rows(by_id[name], rows, found, path, faults) for name, rows in by_requirement.items()]
+    filled = [_read_rows(by_id[name], rows, project, found, path, faults) for name, rows in by_requirement.items()]
     replies = {item.requirement.id: item.draft.replies for item in filled}
     scope = Scope(found.catalog, found.configuration, found.answers, replies)
     plan = [entry for item in filled if (entry := _finished(item, scope, path, by, faults))]
@@ -364,7 +363,7 @@ def _from_rows(lines: Iterable[tuple[int, Sequence[object]]], project: Project, 
 
 
 def _read_rows(
-    requirement: Requirement, rows: Sequence[Row], found: Assessment, path: Path, faults: list[str]
+    requirement: Requirement, rows: Sequence[Row], project: Project, found: Assessment, path: Path, faults: list[str]
 ) -> _Filled:
     """The rows of one requirement over what is known of it; faults are added, with their line."""
     known = found.answers.get(requirement.id)
@@ -380,12 +379,32 @@ def _read_rows(
                 filled.verdict = verdict
             elif row.reply:
                 _set_part(requirement, row, draft, found)
-            names = [name.strip() for name in row.evidence.split(";") if name.strip()]
-            for name, content in read_evidence([_beside(path, name) for name in names]).items():
-                add_file(draft.files, name, content)
+            for name in filter(None, map(str.strip, row.evidence.split(";"))):
+                _show(name, path, draft, project, found)
         except UsageError as fault:
             faults.append(f"{path}:{row.number} {requirement.id}.{row.part}: {fault}")
     return filled
+
+
+def _show(name: str, path: Path, draft: Draft, project: Project, found: Assessment) -> None:
+    """Evidence that a sheet names: a file beside it, else a piece of the register by name or digest."""
+    file = _beside(path, name)
+    if file.exists() or file.is_symlink():
+        for known, content in read_evidence([file]).items():
+            add_file(draft.files, known, content)
+        return
+    try:
+        item = find(found.evidence, name)
+    except UsageError as fault:
+        raise UsageError(_("'{name}' is not beside the sheet: {fault}", name=name, fault=fault)) from fault
+    reference = item.evidence.reference(item.sha256)
+    if not is_here(project, found.evidence, reference):
+        raise UsageError(_not_here(reference.name))
+    draft.shared.append(reference)
+
+
+def _not_here(name: str) -> str:
+    return _("no file {name} of this digest in the assessment", name=name)
 
 
 def _beside(path: Path, name: str) -> Path:

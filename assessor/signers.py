@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from assessor.certificates import issuers
 from assessor.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -168,7 +169,6 @@ def _fault(error: Exception) -> str:
 def _on_token(token: Token, session: Any) -> Signer:
     from asn1crypto.x509 import Certificate
     from pkcs11 import Attribute, ObjectClass
-    from pyhanko.sign.pkcs11 import PKCS11Signer
 
     wanted: dict[Any, Any] = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.SIGN: True}
     if token.key_label is not None:
@@ -186,15 +186,25 @@ def _on_token(token: Token, session: Any) -> Signer:
     own = next((certificate for place, certificate in held if place == identity), None)
     if own is None:
         raise UsageError(f"{token}: holds no certificate for the key '{label}' (none with the key's ID)")
-    chain = _issuers(own, [certificate for _, certificate in held])
-    return PKCS11Signer(session, ca_chain=chain, key_id=identity, cert_id=identity)  # `signing_cert` is put in twice
+    chain = issuers(own, [certificate for _, certificate in held])
+    return _token_signer(token, session, identity, own, chain)
 
 
-def _issuers(own: Certificate, held: Iterable[Certificate]) -> list[Certificate]:
-    """The certificates above one, as far as they are held."""
-    found, current, rest = [], own, list(held)
-    while issuer := next((one for one in rest if one.subject == current.issuer and one.dump() != current.dump()), None):
-        rest.remove(issuer)
-        found.append(issuer)
-        current = issuer
-    return found
+def _token_signer(
+    token: Token, session: Any, identity: bytes, own: Certificate, chain: Sequence[Certificate]
+) -> Signer:
+    from pkcs11 import PKCS11Error
+    from pyhanko.sign.pkcs11 import PKCS11Signer
+
+    class TokenSigner(PKCS11Signer):
+        async def async_sign_raw(self, data: bytes, digest_algorithm: str, dry_run: bool = False) -> bytes:
+            try:
+                signature: bytes = await super().async_sign_raw(data, digest_algorithm, dry_run)
+            except PKCS11Error as error:
+                raise UsageError(f"{token}: the key does not sign: {_fault(error)}") from error
+            return signature
+
+    on_curve = own.public_key.algorithm == "ec"  # many tokens sign a digest with ECDSA and do not make it
+    return TokenSigner(  # `signing_cert` would be put in twice
+        session, ca_chain=chain, key_id=identity, cert_id=identity, use_raw_mechanism=on_curve
+    )

@@ -12,6 +12,7 @@ a lower level than asked for.
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from assessor.certificates import LIBRARIES, Revocation, plain, read_certificates, read_revocation
 from assessor.errors import UsageError
 from assessor.files import write_whole
-from assessor.pdf_container import APPLICATION, chain_mark, tidied
+from assessor.pdf_container import APPLICATION, STAMP_FIELD, chain_mark, tidied
 from assessor.signers import Key, certificates, opened, quiet, read, require_libraries
 from assessor.timestamps import authority
 
@@ -126,7 +127,7 @@ def _signed(source: Path, signer: Signer, role: Role, reason: str, proof: Proof 
         metadata = _metadata(
             signer, role, reason, first, context, archive=proof is not None and proof.level is Level.LTA
         )
-        return asyncio.run(_run_session(PdfSigner(metadata, signer, timestamper=clock), writer, moment))
+        return asyncio.run(_run_session(PdfSigner(metadata, signer, timestamper=clock), writer, moment, context))
     except UsageError:
         raise
     except Exception as error:  # pyHanko lets KeyError, TypeError and others through on a broken PDF
@@ -164,6 +165,7 @@ def _context(proof: Proof) -> ValidationContext:
     roots = read_certificates([read(path, "certificate") for path in (*proof.trust, *proof.stamp_trust)])
     return ValidationContext(
         trust_roots=roots,
+        other_certs=roots,  # what a root itself answers (OCSP) is believed only if the root is among these
         crls=[one for each in found for one in each.lists],
         ocsps=[one for each in found for one in each.responses],
         allow_fetching=proof.fetch,
@@ -199,6 +201,7 @@ def _metadata(
         validation_context=context,
         embed_validation_info=context is not None,
         use_pades_lta=archive,
+        timestamp_field_name=f"{STAMP_FIELD}{uuid.uuid4()}",
         dss_settings=DSSContentSettings(include_vri=False, placement=covered),
     )
 
@@ -223,7 +226,17 @@ def _prepare_fields(writer: IncrementalPdfFileWriter, source: Path, role: Role) 
     return True
 
 
-async def _run_session(pdf_signer: PdfSigner, writer: IncrementalPdfFileWriter, moment: datetime) -> bytes:
+async def _run_session(
+    pdf_signer: PdfSigner, writer: IncrementalPdfFileWriter, moment: datetime, context: ValidationContext | None
+) -> bytes:
+    try:
+        return await _steps(pdf_signer, writer, moment)
+    finally:
+        if context is not None:
+            await context.aclose()  # type: ignore[no-untyped-call]  # connections of what was fetched
+
+
+async def _steps(pdf_signer: PdfSigner, writer: IncrementalPdfFileWriter, moment: datetime) -> bytes:
     """The bytes signed; `async_sign_pdf` of pyHanko step by step, for only so the time can be given."""
     from pyhanko.sign.signers.pdf_cms import PdfCMSSignedAttributes
 

@@ -14,15 +14,20 @@ from typing import Any, Literal, NamedTuple
 from assessor import ledger
 from assessor.attestation import evidence_in, is_envelope, verify_envelope
 from assessor.canonical import canonical_json, sha256_hex
+from assessor.certificates import read_certificates
 from assessor.criteria import followed_catalog, load_catalog
 from assessor.errors import IntegrityError, UsageError
 from assessor.evidence import BROKEN, Standing
 from assessor.evidence import check as look_again
+from assessor.findings import Finding
 from assessor.hand_edits import FIXED, RECORD, Difference, breaks, hand_edits
-from assessor.pdf_signatures import Finding, attachments, check_signatures, page_text
+from assessor.ledger_proofs import Tree, check_proof, is_proof
+from assessor.pdf_content import attachments, page_text
+from assessor.pdf_signatures import check_signatures
 from assessor.project import EVIDENCE, Project, now
 from assessor.registry import load_checks
 from assessor.report_content import ATTACHMENT
+from assessor.signers import require_libraries
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 RERUN = "rerun.json"
@@ -54,29 +59,37 @@ def verify(
     strict: bool = False,
     file: Path | None = None,
 ) -> list[Finding]:
-    """Verify a PDF report, its envelope (.intoto.json) or an assessment folder.
+    """Verify a PDF report, its envelope (.intoto.json), a proof on a ledger or an assessment folder.
 
     Args:
         path: The file or folder.
         trust: PEM files of authorities whose signatures count.
         stamp_trust: PEM files of authorities whose timestamps count; default those of `trust`.
         strict: Have pyHanko compare all objects too, half a minute for a long report.
-        file: What an envelope speaks of; default what lies beside it.
+        file: What an envelope speaks of, default what lies beside it; for a folder or a proof, what states the
+            ledger that they have to go with.
 
     Returns:
         Findings in the order they were made.
 
     Raises:
-        UsageError: There is no such file, or it is neither a report nor a folder.
+        UsageError: There is no such file, or it is none of these.
     """
-    trusted = Trusted([_read(one) for one in trust], [_read(one) for one in stamp_trust], strict)
+    trusted = Trusted([_certificates(one) for one in trust], [_certificates(one) for one in stamp_trust], strict)
     if path.is_dir():
-        return verify_folder(Project(path), trusted)
+        findings = verify_folder(Project(path), trusted)
+        return findings if file is None else [*findings, _ledger_of_report(Project(path), _stated_ledger(file))]
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder")
     if is_envelope(path):
         return verify_envelope(path, file, trust=trust, stamp_trust=stamp_trust)
-    return verify_pdf(_read(path), trusted)
+    content = _read(path)
+    if is_proof(content):
+        return check_proof(content, None if file is None else _tree(file))
+    try:
+        return verify_pdf(content, trusted)
+    except UsageError as fault:
+        raise UsageError(f"{path}: {fault}; wanted a report (PDF), an .intoto.json, a proof or a folder") from fault
 
 
 def verify_pdf(data: bytes, trusted: Trusted = NOBODY) -> list[Finding]:
@@ -239,11 +252,10 @@ def verify_folder(project: Project, trusted: Trusted = NOBODY) -> list[Finding]:
     return findings + _reports(project, trusted)
 
 
-def _ledger_of_report(project: Project, record: Any) -> Finding:
+def _ledger_of_report(project: Project, stated: Any) -> Finding:
     """Whether the ledger as it was when the report was made is the beginning of the folder's: none was cut off."""
     name = "ledger in the report"
     try:
-        stated = record["ledger"]
         begun = ledger.beginning(project.ledger_bytes(), int(stated["size"]))
         found = None if begun is None else ledger.tree_head(begun)._asdict()
         if begun and found and "root" not in stated:  # by an earlier version: the chain links head and lines
@@ -255,6 +267,27 @@ def _ledger_of_report(project: Project, record: Any) -> Finding:
     if found is None or any(stated.get(key) != value for key, value in found.items()):
         return Finding(name, "failed", "The report's ledger is not the beginning of this folder's: it was rewritten.")
     return Finding(name, "ok", f"The folder's ledger goes on from the {stated['size']} lines that the report states.")
+
+
+def _stated_ledger(path: Path) -> Any:
+    """The ledger that a report states, or what `assessor ledger head --json` printed."""
+    content: bytes | None = _read(path)
+    try:
+        if content and content.startswith(b"%PDF-"):
+            content = attachments(content).get(ATTACHMENT)
+        stated = json.loads(content or b"")
+        return stated.get("ledger", stated)
+    except (IntegrityError, ValueError, AttributeError, RecursionError) as fault:
+        wanted = "wanted a report (PDF or JSON), or what  assessor ledger head --json  printed"
+        raise UsageError(f"{path}: states no ledger; {wanted}") from fault
+
+
+def _tree(path: Path) -> Tree:
+    stated = _stated_ledger(path)
+    try:
+        return Tree(size=stated["size"], root=stated["root"])
+    except (TypeError, KeyError, ValueError) as fault:
+        raise UsageError(f"{path}: states no size and root of a ledger, which a proof is compared with") from fault
 
 
 def _ledger_edits(edits: Sequence[ledger.Edit]) -> Iterable[Finding]:
@@ -346,7 +379,7 @@ def _same_results(project: Project, data: bytes) -> list[Finding]:
         return []
     name, missing, differing = "results in the folder", [], []
     record = json.loads(content)
-    continued, results = _ledger_of_report(project, record), record.get("results", {})
+    continued, results = _ledger_of_report(project, record.get("ledger")), record.get("results", {})
     for check, item in results.items():
         path = project.folder / "results" / check / f"{item.get('run')}.json"
         if not path.is_file():
@@ -359,6 +392,14 @@ def _same_results(project: Project, data: bytes) -> list[Finding]:
         sentence = f"The report's results are not those of this folder ({'; '.join(words)})."
         return [Finding(name, "failed", sentence), continued]
     return [Finding(name, "ok", f"The report's {len(results)} results are those of this folder."), continued]
+
+
+def _certificates(path: Path) -> bytes:
+    """PEM, read once to tell a fault with the file's name."""
+    content = _read(path)
+    require_libraries()
+    read_certificates([content], str(path))
+    return content
 
 
 def _read(path: Path) -> bytes:

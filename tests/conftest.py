@@ -13,6 +13,8 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: spinning threads starve each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors, and as many test processes as cores
 
+from commands import Done, Run, ended
+
 from assessor import yamlfile
 from assessor.contract import Better, Check, CheckInfo, Metric, Need, Params, Result, Series, Subject, Task
 from assessor.criteria import load_catalog
@@ -66,6 +68,21 @@ def make_folder(tmp_path: Path) -> Callable[..., Project]:
 def configure() -> Callable[..., Configuration]:
     """Makes a configuration; keywords replace keys of assessor.yaml."""
     return lambda **changes: Configuration.model_validate({**CONFIGURATION, **changes})
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in this process, on a wide terminal; what it printed before does not count."""
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def call(*arguments: object) -> Done:
+        capfd.readouterr()
+        code = ended(*arguments)
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return Done(code, out, err)
+
+    return call
 
 
 class ShareParams(Params):

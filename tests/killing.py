@@ -61,7 +61,7 @@ def die_at(k: int) -> None:
 
     def open_(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
         stream = opened(path, mode, *arguments, **named)
-        if "w" in mode or "a" in mode:
+        if set(mode) & set("wax"):
             return Halves(stream, step)
         return stream
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from commands import ended
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -22,10 +23,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from assessor.attestation import attest, countersign, envelope_of, statement, verify_envelope
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.cli import main
 from assessor.errors import UsageError
+from assessor.findings import Finding
 from assessor.keys import new_key
-from assessor.pdf_signatures import Finding
 from assessor.signing import Proof, sign_pdf
 from assessor.verify import verify
 from tests.authority import Authority, serving
@@ -243,28 +243,22 @@ def test_what_holds_no_results_is_not_attested(case: Case, tmp_path: Path, conte
     assert [one.name for one in tmp_path.iterdir()] == ["report.json"]
 
 
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return int(end.value.code or 0)
-
-
 def test_the_command_signs_results_then_the_envelope_then_verifies(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ASSESSOR_KEY_PASSPHRASE", "p")
     (tmp_path / "results.json").write_bytes(canonical_json(RECORD))
     envelope = tmp_path / "results.intoto.json"
-    assert run("sign", tmp_path / "results.json", "--key", case.key("developer")) == 0
-    assert run("sign", envelope, "--key", case.key("auditor"), "--timestamp", case.url) == 0
+    assert ended("sign", tmp_path / "results.json", "--key", case.key("developer")) == 0
+    assert ended("sign", envelope, "--key", case.key("auditor"), "--timestamp", case.url) == 0
     trust = [option for one in case.trust() for option in ("--trust", one)]
     capsys.readouterr()
-    assert run("verify", envelope, *trust, "--tsa-trust", case.folder / "tsa.pem", "--json") == 0
+    assert ended("verify", envelope, *trust, "--tsa-trust", case.folder / "tsa.pem", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["ok"] is True
     assert [one["status"] for one in said["checks"] if one["name"] == "signature 2 time"] == ["ok"]
     (tmp_path / "results.json").write_bytes(canonical_json({**RECORD, "format": 2}))
-    assert run("verify", envelope, *trust) == 4
+    assert ended("verify", envelope, *trust) == 4
 
 
 def test_the_command_signs_a_report_and_attests_it_or_does_neither(
@@ -275,10 +269,10 @@ def test_the_command_signs_a_report_and_attests_it_or_does_neither(
     command = ("sign", report, "--key", case.key("auditor"), "--role", "auditor", "--attest")
     before = report.read_bytes()
     (tmp_path / "r.intoto.json").write_text("precious")
-    assert run(*command) == 2
+    assert ended(*command) == 2
     assert report.read_bytes() == before
     (tmp_path / "r.intoto.json").unlink()
-    assert run(*command, "--timestamp", case.url) == 0
+    assert ended(*command, "--timestamp", case.url) == 0
     assert failed(case.check(tmp_path / "r.intoto.json")) == []
     assert "holds a signed statement on it" in capsys.readouterr().out
 
@@ -300,7 +294,7 @@ def test_options_that_contradict_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("ASSESSOR_KEY_PASSPHRASE", "p")
-    assert run("sign", tmp_path / "r.pdf", *options) == 2
+    assert ended("sign", tmp_path / "r.pdf", *options) == 2
     assert words in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
 

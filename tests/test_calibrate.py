@@ -1,15 +1,15 @@
 """`assessor calibrate`: its table and sentence, going on after a kill, and what it wants of assessor.yaml."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
+from commands import Run
 
-from assessor.cli import main, terminal
+from assessor.cli import terminal
 
 CHECK = "generalization.flatness_calibration"
 CONFIGURATION = f"""\
@@ -60,15 +60,6 @@ def test():
 """
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Small tensors on shared cores: more threads only wait for each other."""
@@ -79,24 +70,11 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process as `main` would in its own; no check but this one is installed."""
-    monkeypatch.setenv("COLUMNS", "300")
+def run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command where no check but this one is installed."""
     point = EntryPoint("builtin", f"assessor_checks.{CHECK}:CHECK", "assessor.checks")
     monkeypatch.setattr("assessor.registry.entry_points", lambda group: [point])
-
-    def call(*arguments: object) -> Done:
-        capfd.readouterr()
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return Done(code, out, err)
-
-    return call
+    return run
 
 
 @pytest.fixture

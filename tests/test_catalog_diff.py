@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Run
 
 from assessor.catalog_diff import Change, Edition, Fate, What, compare, edition_of, read_edition, told
-from assessor.cli import main
 from assessor.criteria import load_catalog
 from assessor.errors import ConfigurationError, UsageError
 from assessor.exports.oscal_reading import to_yaml
@@ -220,22 +220,16 @@ def test_folders_that_are_no_catalog(tmp_path: Path) -> None:
         read_edition(tmp_path)
 
 
-def test_the_command(earlier: Path, tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    def ran(*arguments: object) -> tuple[int, str]:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        return int(end.value.code or 0), capfd.readouterr().out
-
-    code, out = ran("catalog", "diff", earlier, "--json")
+def test_the_command(earlier: Path, tiny: Path, run: Run) -> None:
+    code, out, _err = run("catalog", "diff", earlier, "--json")
     found = json.loads(out)
     assert code == 0
     assert found["before"] == {"id": "ai-assessment-catalog", "version": "1.0.0", "requirements": 1}
     assert {item["what"] for item in found["changes"]} == {"changed", "added"}
-    code, out = ran("catalog", "diff", earlier, tiny)
+    code, out, _err = run("catalog", "diff", earlier, tiny)
     assert code == 0
     assert "question level went" in out
     added = len(read_edition(tiny).requirements) - 1
     assert out.splitlines()[-1] == f"ai-assessment-catalog 1.0.0 → tiny 1.0.0: {added} added, 1 changed"
-    code, out = ran("catalog", "diff", tiny, tiny)
+    code, out, _err = run("catalog", "diff", tiny, tiny)
     assert (code, out) == (0, "tiny 1.0.0 → tiny 1.0.0: no requirement changed\n")

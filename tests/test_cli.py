@@ -9,44 +9,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import Done, Run
 
-from assessor.cli import main
 from assessor.registry import load_checks
 
 ASSESSOR = [sys.executable, "-c", "from assessor.cli import main; main()"]
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process as `main` would in its own."""
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*arguments: object) -> Done:
-        capfd.readouterr()
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return Done(code, out, err)
-
-    return call
 
 
 CONFIGURATION = """\

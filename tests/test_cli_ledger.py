@@ -6,14 +6,14 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from commands import Run
 
 from assessor import ledger
 from assessor.assessment import Assessment
 from assessor.canonical import canonical_json
-from assessor.cli import main
 from assessor.model import CheckRun
 from assessor.project import Project
 from assessor.report import report_html
@@ -25,14 +25,6 @@ HOSTILE = "Eve\x1b[2J\x1b]0;owned\x07\x9b31m\u202elive\r[bold]x"
 SHOWN = "Eve\\x1b[2J\\x1b]0;owned\\x07\\x9b31m\\u202elive\\r[bold]x"
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def project(make_folder: Make) -> Project:
     """An assessment of two ledger lines."""
@@ -42,15 +34,9 @@ def project(make_folder: Make) -> Project:
 
 
 @pytest.fixture
-def run(project: Project, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs the command line on the assessment."""
-
-    def run(*arguments: str) -> Done:
-        with pytest.raises(SystemExit) as end:
-            main([*arguments, "--project", str(project.folder)])
-        return Done(int(str(end.value.code)), *capfd.readouterr())
-
-    return run
+def run(project: Project, run: Run) -> Run:
+    """Run a command on the assessment."""
+    return lambda *arguments: run(*arguments, "--project", project.folder)
 
 
 def edit(project: Project) -> None:
@@ -61,7 +47,7 @@ def edit(project: Project) -> None:
 # --- show and head ---------------------------------------------------------------------------------------------------
 
 
-def test_the_history_is_a_table(project: Project, run: Callable[..., Done]) -> None:
+def test_the_history_is_a_table(project: Project, run: Run) -> None:
     edit(project)
     many = {f"evidence/{'a' * 64}/{number}.md": b"x" for number in range(6)}
     project.commit({"assessor.yaml": b"x", **many}, actor="Bob", action="change", because="why\nnot")
@@ -76,7 +62,7 @@ def test_the_history_is_a_table(project: Project, run: Callable[..., Done]) -> N
     assert len(rows) == 8
 
 
-def test_the_history_as_json_is_what_the_file_says(project: Project, run: Callable[..., Done]) -> None:
+def test_the_history_as_json_is_what_the_file_says(project: Project, run: Run) -> None:
     lines = [json.loads(line) for line in project.ledger_bytes().splitlines()]
     wanted = [{"id": line["seq"], **line} for line in lines]
     assert json.loads(run("ledger", "show", "--json").out) == wanted
@@ -86,7 +72,7 @@ def test_the_history_as_json_is_what_the_file_says(project: Project, run: Callab
     assert run("ledger", "show", "--last", "0").code == 2
 
 
-def test_a_broken_chain_is_told_and_not_shown(project: Project, run: Callable[..., Done]) -> None:
+def test_a_broken_chain_is_told_and_not_shown(project: Project, run: Run) -> None:
     path = project.folder / "ledger.jsonl"
     path.write_bytes(path.read_bytes().replace(b"Ada", b"Eve"))
     for command in ("show", "head"):
@@ -95,7 +81,7 @@ def test_a_broken_chain_is_told_and_not_shown(project: Project, run: Callable[..
         assert "ledger.jsonl:2: this line was changed" in done.err
 
 
-def test_the_head_is_printed_to_be_noted(project: Project, run: Callable[..., Done]) -> None:
+def test_the_head_is_printed_to_be_noted(project: Project, run: Run) -> None:
     tree = ledger.tree_head(project.ledger_bytes())
     assert run("ledger", "head").out == f"size  2\nroot  {tree.root}\nhead  {tree.head}\n"
     assert json.loads(run("ledger", "head", "--json").out) == tree._asdict()
@@ -106,7 +92,7 @@ def test_the_head_is_printed_to_be_noted(project: Project, run: Callable[..., Do
     assert (done.code, done.err) == (2, "assessor: --size: found 4, the ledger has 3 lines\n")
 
 
-def test_what_a_terminal_would_obey_is_written_out(project: Project, run: Callable[..., Done]) -> None:
+def test_what_a_terminal_would_obey_is_written_out(project: Project, run: Run) -> None:
     project.commit({f"{HOSTILE}.md": b"x"}, actor=HOSTILE, action=HOSTILE, because=HOSTILE)
     project.commit({f"{HOSTILE}.md": b"y"}, actor="t", action="x")
     shown = run("ledger", "show")
@@ -124,9 +110,7 @@ def test_what_a_terminal_would_obey_is_written_out(project: Project, run: Callab
 # --- record ----------------------------------------------------------------------------------------------------------
 
 
-def test_hand_edits_are_shown_by_status_and_verify_until_they_are_recorded(
-    project: Project, run: Callable[..., Done]
-) -> None:
+def test_hand_edits_are_shown_by_status_and_verify_until_they_are_recorded(project: Project, run: Run) -> None:
     assert "edited by hand" not in run("status").out
     edit(project)
     assert f"edited by hand  assessor.yaml; record it with  {RECORD}\n" in run("status").out
@@ -141,7 +125,7 @@ def test_hand_edits_are_shown_by_status_and_verify_until_they_are_recorded(
     assert (done.code, done.out) == (0, "nothing to record: every file is as the ledger has it\n")
 
 
-def test_what_was_recorded_as_json(project: Project, run: Callable[..., Done]) -> None:
+def test_what_was_recorded_as_json(project: Project, run: Run) -> None:
     edit(project)
     before = ledger.expected_files(project.ledger_bytes())["assessor.yaml"]
     done = run("ledger", "record", "--by", "Ada", "--because", "x", "--json")
@@ -149,7 +133,7 @@ def test_what_was_recorded_as_json(project: Project, run: Callable[..., Done]) -
     assert json.loads(run("ledger", "record", "--by", "Ada", "--because", "x", "--json").out) == []
 
 
-def test_made_and_removed_files_are_told_as_such(project: Project, run: Callable[..., Done]) -> None:
+def test_made_and_removed_files_are_told_as_such(project: Project, run: Run) -> None:
     (project.folder / "answers" / "S-P.yaml").unlink()
     (project.folder / "prefill.yaml").write_text("{}\n")
     sentences = {item.name: item.sentence for item in verify(project.folder) if item.status == "unknown"}
@@ -161,7 +145,7 @@ def test_made_and_removed_files_are_told_as_such(project: Project, run: Callable
     assert done.out == "answers/S-P.yaml (removed)\nprefill.yaml (new)\n2 hand edits recorded\n"
 
 
-def test_refusals_end_as_documented(project: Project, run: Callable[..., Done], make_run: Make) -> None:
+def test_refusals_end_as_documented(project: Project, run: Run, make_run: Make) -> None:
     arguments = ("ledger", "record", "--by", "Ada", "--because", "x")
     assert run("ledger", "record", "--by", "Ada").code == 2
     (project.folder / "assessor.yaml").write_text("format: 1\nnonsense: 1\n")

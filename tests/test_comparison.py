@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import ended
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from assessor.assessment import Assessment, measure
 from assessor.auditing import Judgement, save_settings
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.claims import Claims, read_claims
-from assessor.cli import main
 from assessor.comparison import LEVEL, Change, Comparison, compare, difference_of
 from assessor.contract import Better, Metric
 from assessor.errors import UsageError
@@ -214,22 +214,14 @@ def test_the_command(make_folder: Make, capsys: pytest.CaptureFixture[str]) -> N
     for project in projects:
         measure(project, ["reliability.performance"])
     first, second = (project.folder for project in projects)
-    assert run("compare", first, first) == 0
+    assert ended("compare", first, first) == 0
     assert "0 worse, 0 better, 1 numbers the same" in capsys.readouterr().out
-    assert run("compare", first, second) == 1
+    assert ended("compare", first, second) == 1
     said = capsys.readouterr().out
     assert "accuracy" in said
     assert "worse" in said
-    assert run("compare", first, second, "--json") == 1
+    assert ended("compare", first, second, "--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["worse"], found["numbers"][0]["change"]) == (True, "worse")
-    assert run("compare", second, first) == 0
-    assert run("compare", first, first.parent / "none") == 2
-
-
-def run(*arguments: object) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    assert ended("compare", second, first) == 0
+    assert ended("compare", first, first.parent / "none") == 2

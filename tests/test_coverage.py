@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assessor.applicability import Scope
-from assessor.cli import main
 from assessor.cli.catalog import complete_framework
 from assessor.coverage import ClauseCoverage, ClauseState, Standing, coverage
 from assessor.criteria import load_catalog, load_frameworks
@@ -300,20 +300,10 @@ def test_every_risk_area_speaks_to_the_law_and_to_nist(everything: Catalog, fram
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Run a command where no assessment is near; exit code, output, errors."""
+def run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `catalog coverage` where no assessment is near."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main(["catalog", "coverage", *map(str, arguments)])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
+    return lambda *arguments: run("catalog", "coverage", *arguments)
 
 
 @pytest.fixture
@@ -335,7 +325,7 @@ def assessment(make_folder: Callable[..., Project]) -> Project:
     return project
 
 
-def test_the_list_names_every_framework(run: Callable[..., Any]) -> None:
+def test_the_list_names_every_framework(run: Run) -> None:
     code, text, _ = run()
     assert code == 0
     assert all(name in text for name in COUNTS)
@@ -343,7 +333,7 @@ def test_the_list_names_every_framework(run: Callable[..., Any]) -> None:
     assert [item["id"] for item in listed] == sorted(COUNTS)
 
 
-def test_without_an_assessment_the_table_says_what_could_be_covered(run: Callable[..., Any]) -> None:
+def test_without_an_assessment_the_table_says_what_could_be_covered(run: Run) -> None:
     code, text, _ = run("eu-ai-act")
     assert code == 0
     assert "No assessment here" in text
@@ -354,7 +344,7 @@ def test_without_an_assessment_the_table_says_what_could_be_covered(run: Callabl
     assert "no legal advice" in text
 
 
-def test_with_an_assessment_it_counts_what_is_fulfilled(run: Callable[..., Any], assessment: Project) -> None:
+def test_with_an_assessment_it_counts_what_is_fulfilled(run: Run, assessment: Project) -> None:
     code, text, fault = run("eu-ai-act", "--project", assessment.folder)
     assert code == 0, fault
     assert "covered, 3 of 4 fulfilled, 1 not applicable: RE-R-SC-CR-01" in text
@@ -366,7 +356,7 @@ def test_with_an_assessment_it_counts_what_is_fulfilled(run: Callable[..., Any],
     assert sum(found["counts"].values()) == len(found["clauses"]) == COUNTS["eu-ai-act"]
 
 
-def test_open_leaves_out_what_is_settled(run: Callable[..., Any], assessment: Project) -> None:
+def test_open_leaves_out_what_is_settled(run: Run, assessment: Project) -> None:
     _, text, _ = run("eu-ai-act", "--open", "--project", assessment.folder)
     assert "Why the performance metrics are appropriate" not in text
     assert "RE-R-SC-CR-02 CR-03 ME-01" in text
@@ -376,7 +366,7 @@ def test_open_leaves_out_what_is_settled(run: Callable[..., Any], assessment: Pr
     assert "Nothing is missing." in text
 
 
-def test_faults_are_told(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_faults_are_told(run: Run, tmp_path: Path) -> None:
     code, _, fault = run("eu-ai-at")
     assert code == 2
     assert "no framework 'eu-ai-at'; did you mean 'eu-ai-act'?" in fault

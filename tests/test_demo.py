@@ -3,43 +3,40 @@
 import json
 import shutil
 import subprocess
+from importlib.metadata import distribution, version
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from commands import Run, ended
 from verapdf import verdicts
 
+from assessor import yamlfile
+from assessor.canonical import sha256_hex
 from assessor.charts import plot_svg
-from assessor.cli import main
+from assessor.claims import read_claims
 from assessor.model import CheckRun
 from assessor.registry import load_checks
 
 SYSTEMS = ["diabetes", pytest.param("digits", marks=pytest.mark.slow)]
 
 
-def run(*arguments: object) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
 @pytest.fixture(scope="module", params=SYSTEMS)
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param) / "demo"
-    assert run("demo", folder, "--system", request.param) == 0
+    assert ended("demo", folder, "--system", request.param) == 0
     return folder
 
 
 def test_report_verifies_and_one_byte_breaks_it(demo: Path, tmp_path: Path) -> None:
     (report,) = (demo / "reports").glob("*.pdf")
-    assert run("verify", report, "--trust", demo / "keys" / "ca.pem") == 0
-    assert run("verify", demo) == 0
+    assert ended("verify", report, "--trust", demo / "keys" / "ca.pem") == 0
+    assert ended("verify", demo) == 0
     data = bytearray(report.read_bytes())
     data[len(data) // 3] ^= 0x01
     changed = tmp_path / "changed.pdf"
     changed.write_bytes(data)
-    assert run("verify", changed) == 4
+    assert ended("verify", changed) == 4
 
 
 @pytest.mark.slow
@@ -58,7 +55,7 @@ def test_pdfsig_agrees(demo: Path) -> None:
 
 def test_every_check_ran_and_none_is_in_error(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    assert run("status", "--project", demo, "--json") == 0
+    assert ended("status", "--project", demo, "--json") == 0
     status = json.loads(capsys.readouterr().out)
     outcomes = {check: outcome["status"] for check, outcome in status["checks"].items()}
     assert len(outcomes) == len(load_checks()) - demo.parent.name.startswith("digits")  # one is switched off
@@ -79,10 +76,10 @@ def test_every_plot_is_drawn(demo: Path) -> None:
 
 def test_second_run_measures_nothing_and_a_fresh_one_the_same(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted((demo / "results").glob("*/*.json"))
-    assert run("check", "run", "--project", demo) == 0
+    assert ended("check", "run", "--project", demo) == 0
     assert sorted((demo / "results").glob("*/*.json")) == before
     capsys.readouterr()
-    assert run("check", "run", "--project", demo, "--fresh", "--json") == 0
+    assert ended("check", "run", "--project", demo, "--fresh", "--json") == 0
     runs = json.loads(capsys.readouterr().out)
     for again in (run for run in runs if run["check"] != "reliability.latency"):  # which measures time
         (path,) = [path for path in before if path.parent.name == again["check"]]
@@ -94,12 +91,59 @@ def test_second_run_measures_nothing_and_a_fresh_one_the_same(demo: Path, capsys
 
 def test_gate_tells_the_failures(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    code = run("gate", "--project", demo, "--format", "json")
+    code = ended("gate", "--project", demo, "--format", "json")
     decision = json.loads(capsys.readouterr().out)
     assert code == decision["exit_code"]
     assert code == (1 if decision["blocking"] else 3)
 
 
 def test_demo_overwrites_nothing(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("demo", demo) == 2
+    assert ended("demo", demo) == 2
     assert "not empty" in capsys.readouterr().err
+
+
+def test_the_register_is_one_of_a_real_team(demo: Path, run: Run) -> None:
+    register = {item["name"]: item for item in json.loads(run("evidence", "list", "--project", demo, "--json").out)}
+    assert {item["classification"] for item in register.values()} == {"public", "internal", "confidential"}
+    assert all(item["owner"] and item["title"] and item["requirements"] for item in register.values())
+    assert {item["type"] for item in register.values()} >= {"document", "test_report", "data"}
+    assert sum(len(item["requirements"]) > 1 for item in register.values()) >= 3
+    (withheld,) = [item for item in register.values() if item["withheld"]]
+    assert withheld["classification"] == "confidential"
+    assert f"/evidence/{withheld['id']}/\n" in (demo / ".gitignore").read_text()
+    (referenced,) = [item for item in register.values() if item["uri"]]
+    package, inside = referenced["uri"].removeprefix("pkg:pypi/").split("#")
+    assert package == f"scikit-learn=={version('scikit-learn')}".replace("==", "@")
+    content = Path(str(distribution("scikit-learn").locate_file(inside))).read_bytes()
+    assert (sha256_hex(content), len(content)) == (referenced["id"], referenced["size"])
+    assert not (demo / "evidence" / referenced["id"]).exists()
+    card = register["model_card.md"]["provenance"]
+    assert (card["format"], card["source"]) == ("model card", register["model_card.md"]["id"])
+    assert "accuracy by hand" in card["findings"][0]["name"]
+    (report,) = (demo / "reports").glob("*.pdf")
+    assert read_claims(report).record["evidence"].keys() == {item["id"] for item in register.values()}
+
+
+def test_a_copy_without_what_is_withheld_verifies(demo: Path, run: Run, tmp_path: Path) -> None:
+    copy = shutil.copytree(demo, tmp_path / "copy", ignore=shutil.ignore_patterns(".assessor"))
+    (withheld,) = [path.strip("/") for path in (copy / ".gitignore").read_text().splitlines() if "evidence" in path]
+    shutil.rmtree(copy / withheld)
+    assert run("verify", copy).code == 0
+    assert run("evidence", "check", "--project", copy).code == 0
+
+
+@pytest.mark.parametrize("system", ["diabetes", "digits"])
+def test_the_evidence_is_the_same_in_every_language(system: str) -> None:
+    folder = Path(str(files("assessor.templates"))) / "demo" / system
+    english, german = (yamlfile.read(folder / "evidence" / name).data for name in ("evidence.yaml", "evidence.de.yaml"))
+    texts = {"title", "owner", "withheld"}
+    assert english.keys() == german.keys()
+    for name, said in english.items():
+        assert {key: said[key] for key in said.keys() - texts} == {
+            key: german[name][key] for key in german[name].keys() - texts
+        }
+        assert said.keys() == german[name].keys()
+        there = [(folder / "evidence" / file).is_file() for file in (name, f"{Path(name).stem}.de{Path(name).suffix}")]
+        assert there == [not said.get("installed")] * 2
+    named = {name for one in yamlfile.read(folder / "answers.yaml").data.values() for name in one.get("evidence", [])}
+    assert named <= english.keys()

@@ -7,18 +7,19 @@ import os
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from commands import Run
 
 from assessor import evidence_files, ledger, yamlfile
 from assessor.assessment import Assessment
 from assessor.canonical import sha256_hex
-from assessor.cli import main
+from assessor.cli.interview import _Steps
 from assessor.errors import ConfigurationError, UsageError
 from assessor.evidence import Details, add, check, find, release, serves, withhold
 from assessor.judgement import attached_evidence
-from assessor.model import Answer, Catalog, Classification, Evidence, EvidenceType
+from assessor.model import Answer, Catalog, Classification, Evidence, EvidenceType, Requirement
 from assessor.project import Project, evidence_item, evidence_ref, now
 from assessor.questionnaire import offered_evidence
 from assessor.report import report_html
@@ -29,31 +30,6 @@ Make = Callable[..., Any]
 TODAY = date(2026, 11, 22)
 NOTES = b"tested on 400 letters"
 DIGEST = sha256_hex(NOTES)
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """Run a command in this process as `main` would in its own."""
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*arguments: object) -> Done:
-        capfd.readouterr()
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return Done(code, out, err)
-
-    return call
 
 
 @pytest.fixture
@@ -134,6 +110,7 @@ def test_the_register_is_edited_by_hand_and_keeps_what_people_wrote(
         ("  - FN-S", "  - FN-X", r"evidence.yaml:9 .* requirements: no requirement 'FN-X'; did you mean"),
         ("name: notes.md", "name: ../../notes.md", "wanted the name of a file"),
         ("name: notes.md", "name: ..", "wanted the name of a file"),
+        ("name: notes.md", f"name: {'ä' * 128}", "found a name of 256 bytes, wanted at most 255"),
         ("size:", "sizes:", "unknown key 'sizes'; did you mean 'size'"),
         (DIGEST, "abc", "evidence.yaml:1 "),
     ],
@@ -173,6 +150,7 @@ def test_an_address_must_be_one(project: Project, catalog: Catalog, notes: Path,
 
 
 def named(folder: Path, name: str) -> Path:
+    folder.mkdir(exist_ok=True)
     path = folder / name
     path.write_bytes(NOTES)
     return path
@@ -234,11 +212,15 @@ def test_wrong_words_are_refused(project: Project, catalog: Catalog, notes: Path
 def test_a_zip_bomb_is_a_file_like_any_other(project: Project, catalog: Catalog, tmp_path: Path) -> None:
     import zipfile
 
-    path = tmp_path / "log.eval"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    log, other = tmp_path / "log.eval", tmp_path / "other.zip"
+    with zipfile.ZipFile(log, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("header.json", b"0" * 30_000_000)
-    item = put(project, catalog, path)
-    assert (item.size, item.provenance) == (path.stat().st_size, None)
+    other.write_bytes(log.read_bytes())
+    with pytest.raises(UsageError, match=r"found 30 MB when unpacked[\s\S]*add  --plain"):
+        put(project, catalog, log)
+    for path, plain in ((other, False), (log, True)):
+        item = put(project, catalog, path, plain=plain)
+        assert (item.size, item.provenance) == (path.stat().st_size, None)
 
 
 def test_an_import_keeps_the_file_and_says_where_it_comes_from(
@@ -483,15 +465,15 @@ def test_the_report_shows_the_register_and_other_tools_findings(
     project.save_answer("FN-S", "FN-S", answer(), evidence={})
     found = Assessment.read(project)
     html = report_html(found, {})
-    for words in ("Test &lt;notes&gt;", DIGEST, "Bo", "restricted", "expired on 2020-01-31", "Found 0% duplicate data",
-        "Deepchecks", "counts in no verdict", f'href="#evidence-{DIGEST}"'):  # fmt: skip
+    for words in ("Test &lt;notes&gt;", DIGEST, "Bo", "restricted", "notes.md (document)", "expired on 2020-01-31",
+        "Found 0% duplicate data", "Deepchecks", "counts in no verdict", f'href="#evidence-{DIGEST}"'):  # fmt: skip
         assert words in html, words
     record = found.record()
     assert record["evidence"][DIGEST]["owner"] == "Bo"
     assert all(head["ceiling"] is None for head in record["judgement"] if head["id"] == "RE")
 
 
-def test_the_commands(run: Callable[..., Done], project: Project, notes: Path) -> None:
+def test_the_commands(run: Run, project: Project, notes: Path) -> None:
     at = ("--project", project.folder)
     added = run(
         "evidence", "add", notes, "--for", "FN-S", "--for", "RE-S", "--expires", "2026-01-31", "--by", "Ada", *at
@@ -505,7 +487,7 @@ def test_the_commands(run: Callable[..., Done], project: Project, notes: Path) -
     assert (looked.code, [one["standing"] for one in json.loads(looked.out)["checks"]]) == (0, ["intact", "expired"])
     assert "expired  notes.md, evidence of FN-S, RE-S" in run("status", *at).out
     assert json.loads(run("status", "--json", *at).out)["evidence"] == {
-        "registered": 1, "expired": [DIGEST], "withheld": []
+        "registered": 1, "expired": [DIGEST], "withheld": [], "missing": [], "changed": []
     }  # fmt: skip
     shown = run("catalog", "show", "FN-S", *at).out
     assert f"evidence/{DIGEST}/notes.md (internal, expired on 2026-01-31)" in shown
@@ -520,6 +502,55 @@ def test_the_commands(run: Callable[..., Done], project: Project, notes: Path) -
     assert run("evidence", "check", *at).code == 4
 
 
+def test_status_and_report_tell_what_is_gone_or_changed(
+    run: Run, project: Project, catalog: Catalog, notes: Path, tmp_path: Path
+) -> None:
+    at, other = ("--project", project.folder), named(tmp_path / "in", "other.md")
+    other.write_text("other")
+    put(project, catalog, notes, ids=("FN-S", "RE-S"))
+    put(project, catalog, other)
+    assert "evidence of FN-S" not in run("status", *at).out
+    assert run("report", "--format", "html", *at).err.count("SHA-256") == 0
+    (project.folder / "evidence" / DIGEST / "notes.md").unlink()
+    changed = project.folder / "evidence" / sha256_hex(b"other") / "other.md"
+    changed.write_text("changed")
+    told = run("status", *at).out
+    assert "missing  notes.md, evidence of FN-S, RE-S\n" in told
+    assert "changed  other.md, evidence of FN-S\n" in told
+    found = json.loads(run("status", "--json", *at).out)["evidence"]
+    assert (found["missing"], found["changed"]) == ([DIGEST], [sha256_hex(b"other")])
+    warned = run("report", "--format", "html", *at).err
+    assert f"notes.md is gone: evidence/{DIGEST}/ does not hold it." in warned
+    assert "other.md was changed: it does not have the SHA-256 it was added with." in warned
+
+
+def test_the_questionnaire_shows_evidence_with_what_must_be_known_of_it(
+    project: Project, catalog: Catalog, notes: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("assessor.cli.ask.typed", lambda prompt: "-")
+    wanted = [item for item in catalog.requirements if any(one.document == "datasheet" for one in item.evidence)]
+    put(project, catalog, notes, ids=(wanted[0].id,), document="datasheet", withheld="names", expires=date(2020, 1, 31))
+
+    def shown(requirement: Requirement) -> str:
+        _Steps(project, requirement, Assessment.read(project), "Ada", ())._files()
+        return capfd.readouterr().err
+
+    known = "(internal, withheld: names, expired on 2020-01-31)"
+    assert f"attached notes.md {known}" in shown(wanted[0])
+    offered = shown(wanted[1])
+    assert f"given for {wanted[0].id}) {known}" in offered
+    assert "attached" not in offered
+
+
+def test_what_is_no_result_of_a_known_tool_is_said_to_be_only_kept(run: Run, project: Project, tmp_path: Path) -> None:
+    path = tmp_path / "any.json"
+    path.write_text("{}")
+    told = "kept as a file: no result of a tool that is known here was read from it"
+    assert told in run("evidence", "add", path, "--for", "FN-S", "--project", project.folder).out
+    assert told not in run("evidence", "add", DATA / "junit.xml", "--for", "FN-S", "--project", project.folder).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -529,9 +560,7 @@ def test_the_commands(run: Callable[..., Done], project: Project, notes: Path) -
         ([], "--for"),
     ],
 )
-def test_wrong_options_are_told(
-    run: Callable[..., Done], project: Project, notes: Path, arguments: list[str], words: str
-) -> None:
+def test_wrong_options_are_told(run: Run, project: Project, notes: Path, arguments: list[str], words: str) -> None:
     done = run("evidence", "add", notes, *arguments, "--project", project.folder)
     assert done.code == 2
     assert words in done.err

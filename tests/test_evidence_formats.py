@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
+import sys
 import time
+import zipfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -62,8 +66,15 @@ def lines(found: Imported) -> list[tuple[str, str, str]]:
         ("evidently_04_report.json", ("Evidently result", "Evidently", "0.7.23", date(2026, 11, 22), "")),
         ("evidently_04_tests.json", ("Evidently result", "Evidently", "0.7.23", date(2026, 11, 22), "")),
         ("evidently_07.json", ("Evidently result", "Evidently", "", None, "")),
+        ("evidently_07_snapshot.json", ("Evidently snapshot", "Evidently", "", date(2026, 11, 22), "")),
+        ("giskard3_scenario.json", ("Giskard result", "Giskard", "", None, "")),
+        ("giskard3_suite.json", ("Giskard result", "Giskard", "", None, "")),
         ("giskard_scan.json", ("Giskard result", "Giskard", "", None, "")),
         ("giskard_suite.json", ("Giskard result", "Giskard", "", None, "")),
+        (
+            "inspect.eval",
+            ("Inspect eval log", "Inspect", "0.3.285", date(2026, 11, 22), "mockllm/model, triage_letters"),
+        ),
         (
             "inspect.json",
             ("Inspect eval log", "Inspect", "0.3.134", date(2026, 9, 30), "openai/gpt-4o-mini, triage_letters"),
@@ -101,6 +112,15 @@ def test_every_sample_is_tested() -> None:
         ("evidently_04_report.json", ("DatasetDriftMetric.dataset_drift", "yes", "")),
         ("evidently_07.json", ("RowCount()", "200", "")),
         ("giskard_suite.json", ("Precision on data slice “`b` >= 1.186”", "0.71875", "Failed")),
+        ("evidently_07_snapshot.json", ("Value drift for age", "4.80753e-06", "")),
+        ("evidently_07_snapshot.json", ("Unique Value Count: sex.shares.f", "0.44", "")),
+        ("giskard3_scenario.json", ("letters about pain", "checks: 1", "pass")),
+        (
+            "giskard3_suite.json",
+            ("letters about bills: names billing", "The answer does not contain the keyword 'billing'", "fail"),
+        ),
+        ("inspect.eval", ("includes accuracy", "0.75", "")),
+        ("inspect.eval", ("samples", "4 / 4", "success")),
         ("inspect.json", ("match accuracy", "0.856784", "")),
         ("inspect.json", ("samples", "398 / 400", "success")),
         ("junit.xml", ("pytest", "5 tests, 1 failed, 1 error, 1 skipped", "failed")),
@@ -117,6 +137,8 @@ def test_findings_are_told_in_the_words_of_the_file(name: str, line: tuple[str, 
 def test_what_failed_stands_in_front() -> None:
     assert [outcome for _name, _value, outcome in lines(kept("deepchecks_suite.json"))][:2] == ["FAIL", "not run"]
     assert lines(kept("evidently_04_tests.json"))[0][2] == "FAIL"
+    assert [outcome for *_rest, outcome in lines(kept("evidently_07_snapshot.json"))][:3] == ["FAIL", "FAIL", "SUCCESS"]
+    assert lines(kept("giskard3_suite.json"))[0] == ("letters about bills", "checks: 2", "fail")
     assert {outcome for *_rest, outcome in lines(kept("giskard_scan.json"))[:7]} == {"major", "medium"}
 
 
@@ -143,6 +165,9 @@ def without(name: str, *path: str) -> bytes:
         ("a.json", without("aiverify_2.json", "gid")),
         ("a.json", without("aiverify_2.json", "testArguments")),
         ("a.json", without("inspect.json", "eval", "model")),
+        ("a.json", without("evidently_07_snapshot.json", "top_level_metrics")),
+        ("a.json", without("giskard3_suite.json", "failed_count")),
+        ("a.json", without("giskard3_scenario.json", "steps")),
         ("a.json", without("deepchecks_suite.json", "type")),
         ("a.json", without("evidently_04_tests.json", "summary")),
         ("a.json", without("ml_bom.cdx.json", "bomFormat")),
@@ -155,6 +180,8 @@ def without(name: str, *path: str) -> bytes:
         ("a.xml", b"<html><testsuite/></html>"),
         ("a.xml", b"<!DOCTYPE html><html></html>"),
         ("a.xml", b"no XML at all"),
+        ("a.xml", b"<?xml version='1.0' encoding='klingon'?><testsuite/>"),
+        ("a.xml", b"<?xml version='1.0' encoding='big5'?><testsuite/>"),
         ("a.md", b"# Notes\n\nNothing of a card.\n"),
         ("a.txt", (DATA / "junit.xml").read_bytes()),
         ("a.json", b"[" * (LARGEST["json"] + 1)),
@@ -185,6 +212,90 @@ def test_what_has_the_marks_and_cannot_be_read_is_refused(name: str, content: by
         read(content, name)
 
 
+# --- logs of Inspect in archives -------------------------------------------------------------------------------------
+
+ZSTANDARD = 93
+LOG = json.dumps({"version": 2, "status": "success", "eval": {"task": "t", "model": "m"}}).encode()
+
+
+def archive(content: bytes = LOG, name: str = "header.json", method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """An archive with one part; by a method that Python does not know as if it were stored."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", method if method == zipfile.ZIP_DEFLATED else zipfile.ZIP_STORED) as target:
+        target.writestr(name, content)
+    return told(made.getvalue(), method=method)
+
+
+def told(content: bytes, method: int | None = None, size: int | None = None) -> bytes:
+    """An archive of one part, whose directory tells something else of it."""
+    place, made = content.index(b"PK\x01\x02"), bytearray(content)
+    if method is not None:
+        struct.pack_into("<H", made, place + 10, method)
+    if size is not None:
+        struct.pack_into("<I", made, place + 24, size)
+    return bytes(made)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_logs_in_archives_are_read_however_they_are_packed(method: int) -> None:
+    found = read(archive(method=method), "a.eval")
+    assert found is not None
+    assert (found.subject, found.findings[0].outcome) == ("m, t", "success")
+
+
+def test_a_log_that_was_never_finished_says_so() -> None:
+    begun = json.dumps({"version": 2, "eval": {"task": "t", "model": "m"}, "plan": {}}).encode()
+    found = read(archive(begun, "_journal/start.json"), "a.eval")
+    assert found is not None
+    assert found.findings == (Row("samples", "", "started"),)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no archive", archive()[:-30], archive(name="other.json"), archive(b'{"version": 2}')]
+)
+def test_what_is_no_log_is_only_a_file(content: bytes) -> None:
+    assert read(content, "a.eval") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (archive(b"{"), "a.eval/header.json:1 not readable as JSON"),
+        (archive(method=14), "a.eval: found packing method 14, wanted deflate or Zstandard"),
+        (archive(method=ZSTANDARD), "a.eval/header.json: cannot be unpacked: ZSTD"),
+        (archive(b" " * 11 * M), "a.eval/header.json: found 11 MB when unpacked, wanted at most 10 MB"),
+        (told(archive(b" " * 11 * M), size=9), "a.eval/header.json: does not have the checksum"),
+        (told(archive(), method=zipfile.ZIP_STORED), "does not have the checksum"),
+        (told(archive(b"x" * 99, method=zipfile.ZIP_STORED), method=8), "cannot be unpacked"),
+        (archive().replace(b"PK\x03\x04", b"PK\xff\xff"), None),
+        (b"PK\x01\x02" * 50_001, "a.eval: found more than 50000 parts in the archive"),
+    ],
+)
+def test_archives_that_lie_or_swell_are_refused(content: bytes, words: str | None) -> None:
+    if words is None:  # what stands in front of a part is not needed
+        assert read(content, "a.eval")
+        return
+    with pytest.raises(UsageError, match=words):
+        read(content, "a.eval")
+
+
+def test_without_the_package_for_it_a_log_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"a\.eval is packed with Zstandard: .*ai-assessor\[parquet\]"):
+        read((DATA / "inspect.eval").read_bytes(), "a.eval")
+
+
+def test_a_snapshot_that_names_one_result_a_thousand_times_gives_it_once() -> None:
+    document = json.loads((DATA / "evidently_07_snapshot.json").read_bytes())
+    document["top_level_metrics"] *= 1000
+    assert read(json.dumps(document).encode(), "a.json") == read(
+        (DATA / "evidently_07_snapshot.json").read_bytes(), "a.json"
+    )
+
+
+# --- hostile files ---------------------------------------------------------------------------------------------------
+
+
 def tried(content: bytes, name: str) -> Reading | None:
     """What was read; None too where it was refused, in words that name the file."""
     try:
@@ -201,6 +312,30 @@ def bomb() -> bytes:
     return f'<!DOCTYPE testsuites [<!ENTITY l0 "lol">{entities}]><testsuites>&l9;</testsuites>'.encode()
 
 
+def parts(n: int) -> bytes:
+    """An archive of many parts."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as target:
+        for i in range(n):
+            target.writestr(f"samples/{i}.json", b"")
+        target.writestr("header.json", LOG)
+    return made.getvalue()
+
+
+def snapshot(n: int) -> bytes:
+    """One of Evidently with many results."""
+    results = {str(i): {"display_name": "a", "value": i, "tests": [{}]} for i in range(n)}
+    marks = {"timestamp": "", "tests_widgets": [], "top_level_metrics": list(results)}
+    return json.dumps({**marks, "metric_results": results}).encode()
+
+
+def scenarios(n: int) -> bytes:
+    """A suite of Giskard with many scenarios."""
+    one = {"scenario_name": "a", "steps": [{"results": [{}]}], "duration_ms": 1, "status": "fail"}
+    counts = dict.fromkeys(("duration_ms", "passed_count", "failed_count", "errored_count", "skipped_count"), 1)
+    return json.dumps({"results": [one] * n, **counts}).encode()
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
     [
@@ -215,6 +350,11 @@ def bomb() -> bytes:
             "a.json",
             lambda: b'{"gid":"a","cid":"b","startTime":"x","testArguments":{},"output":[' + b"[0]," * (2 * M) + b"0]}",
         ),
+        ("a.eval", lambda: archive(b'{"version": 2, "eval":' + b"[" * 9 * M)),
+        ("a.eval", lambda: b"PK\x01\x02" * 12 * M),
+        ("a.eval", lambda: parts(40_000)),
+        ("a.json", lambda: snapshot(100_000)),
+        ("a.json", lambda: scenarios(60_000)),
         ("a.md", lambda: b"---\nlicense: x\n---\n" + b"# a\n- b: c\n" * 45_000),
         ("a.md", lambda: b"---\nlicense: x\na: &a [b]\nc: *a\n---\n# a\n"),
     ],
@@ -289,6 +429,14 @@ MARKED: list[dict[str, Any]] = [
     {"type": "CheckResult", "check": {}},
     {"metrics": [{"metric_name": "m", "value": 1}]},
     {"tests": [{}], "summary": {"all_passed": False}},
+    {
+        "timestamp": "",
+        "metric_results": {"a": {"tests": [{}], "value": 1}},
+        "top_level_metrics": ["a"],
+        "tests_widgets": 0,
+    },
+    {"scenario_name": 1, "steps": [{"results": [{"status": "fail"}]}], "duration_ms": 1, "status": []},
+    {"results": [], **dict.fromkeys(("duration_ms", "passed_count", "failed_count", "errored_count", "skipped_count"))},
     {"bomFormat": "CycloneDX", "specVersion": "1.6"},
     {"@context": "https://spdx.org/rdf/3.0.1/x"},
     {},
@@ -309,5 +457,5 @@ def test_json_of_any_shape_is_read_or_refused_in_words(marks: dict[str, Any], mo
 )
 @settings(max_examples=200, deadline=None)
 def test_bytes_of_any_kind_are_read_or_refused_in_words(content: bytes, start: str) -> None:
-    for name in ("a.xml", "a.md", "a.json"):
+    for name in ("a.xml", "a.md", "a.json", "a.eval"):
         tried(start.encode() + content, name)

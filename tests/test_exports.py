@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assessor.assessment import Assessment
-from assessor.cli import main
 from assessor.contract import Document
 from assessor.criteria import load_catalog
 from assessor.exports.markdown import catalog_markdown
@@ -45,14 +45,6 @@ def assessed(make_folder: Make, make_run: Make) -> Project:
 
 def rows(table: Table) -> dict[str, dict[str, str]]:
     return {record["id"]: record for record in table.records()}
-
-
-def ran(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    out, err = capfd.readouterr()
-    return int(end.value.code or 0), out, err
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------
@@ -116,23 +108,23 @@ def test_the_words_of_tables_are_the_same_in_german(assessed: Project) -> None:
     assert table["FN-R-FN-ME-05"]["title"] != load_catalog().by_id["FN-R-FN-ME-05"].title
 
 
-def test_export_csv(assessed: Project, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_export_csv(assessed: Project, run: Run, tmp_path: Path) -> None:
     for format_, make in (("csv", assessment_table), ("applicability", applicability_table)):
         wanted = make(Assessment.read(assessed))
-        code, out, _err = ran(capfd, "export", "--project", assessed.folder, "--format", format_)
+        code, out, _err = run("export", "--project", assessed.folder, "--format", format_)
         assert (code, out) == (0, wanted.as_csv())
-        code, out, _err = ran(capfd, "export", "--project", assessed.folder, "--format", format_, "--json")
+        code, out, _err = run("export", "--project", assessed.folder, "--format", format_, "--json")
         assert json.loads(out) == wanted.records()
         path = tmp_path / "deep" / f"{format_}.csv"
-        code, out, _err = ran(capfd, "export", "--project", assessed.folder, "--format", format_, "--output", path)
+        code, out, _err = run("export", "--project", assessed.folder, "--format", format_, "--output", path)
         assert (code, out) == (0, f"{path}\n")
         assert path.read_bytes() == wanted.as_csv().encode("utf-8-sig")
 
 
-def test_unknown_formats(assessed: Project, capfd: pytest.CaptureFixture[str]) -> None:
-    code, _out, err = ran(capfd, "export", "--project", assessed.folder, "--format", "xml")
+def test_unknown_formats(assessed: Project, run: Run) -> None:
+    code, _out, err = run("export", "--project", assessed.folder, "--format", "xml")
     assert (code, err) == (2, "assessor: --format: found 'xml', wanted one of oscal, csv, applicability, cyclonedx\n")
-    code, _out, err = ran(capfd, "catalog", "export", "--format", "xml")
+    code, _out, err = run("catalog", "export", "--format", "xml")
     assert code == 2
     assert "wanted one of json, csv, markdown, oscal, schema, result-schema" in err
 
@@ -169,34 +161,34 @@ def test_nothing_in_a_text_is_markup(tiny_catalog: Catalog) -> None:
     assert rf"#### {item.id} x \| y" in text
 
 
-def test_catalog_export_in_every_format(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, _err = ran(capfd, "catalog", "export")
+def test_catalog_export_in_every_format(run: Run, tmp_path: Path) -> None:
+    code, out, _err = run("catalog", "export")
     assert (code, len(json.loads(out)["requirements"])) == (0, 240)
-    code, out, _err = ran(capfd, "catalog", "export", "--format", "oscal", "--pack", "X-ENV")
+    code, out, _err = run("catalog", "export", "--format", "oscal", "--pack", "X-ENV")
     assert [group["id"] for group in json.loads(out)["catalog"]["groups"]][-2:] == ["dimension-X-ENV", "dimension-AT"]
-    code, out, _err = ran(capfd, "catalog", "export", "--format", "markdown", "--lang", "de")
+    code, out, _err = run("catalog", "export", "--format", "markdown", "--lang", "de")
     assert out.startswith("# KI-")
-    code, out, _err = ran(capfd, "catalog", "export", "--format", "schema")
+    code, out, _err = run("catalog", "export", "--format", "schema")
     assert json.loads(out) == Requirements.model_json_schema(by_alias=True)
-    code, out, _err = ran(capfd, "catalog", "export", "--format", "result-schema")
+    code, out, _err = run("catalog", "export", "--format", "result-schema")
     assert json.loads(out) == CheckRun.model_json_schema(by_alias=True)
     path = tmp_path / "catalog.csv"
-    code, out, _err = ran(capfd, "catalog", "export", "--format", "csv", "--output", path)
+    code, out, _err = run("catalog", "export", "--format", "csv", "--output", path)
     assert (code, out) == (0, f"{path}\n")
     assert len(list(csv.reader(io.StringIO(path.read_text("utf-8-sig"), newline="")))) == 241
 
 
 def test_export_of_a_document_that_a_measurement_holds(
-    capfd: pytest.CaptureFixture[str], assessed: Project, make_run: Make, tmp_path: Path
+    run: Run, assessed: Project, make_run: Make, tmp_path: Path
 ) -> None:
     given = ("export", "--project", assessed.folder, "--format", "cyclonedx")
-    code, out, err = ran(capfd, *given)
+    code, out, err = run(*given)
     assert (code, out) == (2, "")
     assert "assessor check run security.dependencies" in err.replace("\n", " ")
     bill = {"bomFormat": "CycloneDX", "components": [{"name": "ä"}]}
     held = Document(name="bom.cdx.json", standard="cyclonedx", content=bill)
     assessed.save_run(make_run(check="security.dependencies", documents=(held,)))
-    code, out, _err = ran(capfd, *given)
+    code, out, _err = run(*given)
     assert (code, json.loads(out)) == (0, bill)
-    code, out, _err = ran(capfd, *given, "--output", tmp_path / "bom.cdx.json")
+    code, out, _err = run(*given, "--output", tmp_path / "bom.cdx.json")
     assert json.loads((tmp_path / "bom.cdx.json").read_text("utf-8")) == bill

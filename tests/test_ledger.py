@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -213,6 +214,45 @@ def test_any_text_makes_a_chain_and_comes_back(told: list[tuple[str, str, str, s
     found = [(item.actor, item.action, item.because, *item.files) for item in entries(ledger)]
     assert found == told
     assert [canonical_json(json.loads(line)) for line in ledger.splitlines()] == ledger.splitlines()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.replace(b":", b": ", 1),
+        lambda line: line.replace(b"{", b"{ ", 1),
+        lambda line: line + b" ",
+        lambda line: line + b"\r",
+        lambda line: line.replace(b"Ada", b"\\u0041da"),
+        lambda line: b"{" + b",".join([b'"seq":0', line[1:].replace(b'"seq":0,', b"")]),
+        lambda line: line.replace(b'"seq":0', b'"seq":0.0'),
+        lambda line: line.replace(b'"seq":0', b'"seq":7,"seq":0'),
+        lambda line: line.replace(b"10:00:00.123Z", b"10:00:00.123000Z"),
+        lambda line: line.replace(b"10:00:00.123Z", b"11:00:00.123+01:00"),
+        lambda line: json.dumps(json.loads(line), indent=None).encode(),
+    ],
+)
+def test_a_line_written_another_way_is_refused_though_its_hash_fits_its_bytes(
+    change: Callable[[bytes], bytes],
+) -> None:
+    """Where the hash were taken over what a line means, it could be written anew unnoticed, and the root changed."""
+    line, entry = append(b"", actor="Ada", action="x", because="", files={}, now=NOW)
+    changed = change(line[:-1])
+    own = sha256_hex(changed.replace(b'"hash":"' + entry.hash.encode() + b'",', b"", 1))
+    for ledger in (changed, changed.replace(entry.hash.encode(), own.encode())):
+        assert ledger != line[:-1]
+        assert re.match(r"ledger\.jsonl:1: (this line|not readable as)", fault_of(ledger + b"\n"))
+
+
+def test_files_in_another_order_are_refused() -> None:
+    files = {name: Change(before=None, after=A) for name in ("a", "b", "\uffee", "\U0001f600")}
+    line, entry = append(b"", actor="Ada", action="x", because="", files=files, now=NOW)
+    assert list(entry.files) == ["a", "b", "\U0001f600", "\uffee"]  # by UTF-16, RFC 8785 section 3.2.3
+    assert list(entries(line))
+    for one, other in (("a", "b"), ("\U0001f600", "\uffee")):
+        swapped = line.decode().replace(one + '":', "?").replace(other + '":', one + '":').replace("?", other + '":')
+        body = swapped.replace(f'"hash":"{entry.hash}",', "")
+        assert "not canonical JSON" in fault_of(swapped.replace(entry.hash, sha256_hex(body[:-1].encode())).encode())
 
 
 def test_any_changed_byte_is_found() -> None:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Done, Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assessor import ledger, yamlfile
 from assessor.assessment import Assessment
 from assessor.catalog_diff import Edition, edition_of, read_edition
-from assessor.cli import main
 from assessor.criteria import load_catalog
 from assessor.errors import UsageError
+from assessor.evidence import check
 from assessor.migration import Plan, migrate, planned, without_key
 from assessor.model import Answer, Answers, Catalog, CatalogHead, Requirement
 from assessor.project import Project
@@ -108,13 +109,9 @@ def test_a_dry_run_writes_nothing_and_a_second_run_has_nothing_to_do(old: Projec
     assert len(list(ledger.entries(old.ledger_bytes()))) == 2
 
 
-def test_the_command(old: Project, catalog: Catalog, capfd: pytest.CaptureFixture[str]) -> None:
-    def ran(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main(["migrate", "--project", str(old.folder), *map(str, arguments)])
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
+def test_the_command(old: Project, catalog: Catalog, run: Run) -> None:
+    def ran(*arguments: object) -> Done:
+        return run("migrate", "--project", old.folder, *arguments)
 
     plan = planned(old, catalog)
     changed = sum(step.what == "changed" for step in plan.steps)
@@ -245,6 +242,48 @@ def test_a_withdrawn_requirement_moves_to_the_one_that_replaced_it(make_old: Mak
         "so it is\n(earlier reply to q1: text)\n(taken over from FN-R-FN-ME-02, which this requirement replaces)"
     )
     assert "FN-R-FN-ME-02" not in yamlfile.read(project.folder / "answers" / "FN-R-FN.yaml").data
+
+
+def test_evidence_serves_what_replaced_its_requirement(make_old: Make, tiny_catalog: Catalog) -> None:
+    text = "".join(
+        f"{letter * 64}:  # {letter}\n  name: {letter}.md\n  media_type: text/markdown\n  size: 1  # byte\n"
+        f"  requirements: [{ids}]\n  by: Ada\n  at: '2026-03-01T10:00:00Z'\n"
+        for letter, ids in {"a": "FN-R-FN-ME-02, FN-S", "b": "FN-R-FN-CR-02", "c": "FN-S", "d": "FN-R-FN-OA"}.items()
+    )
+    project = make_old(answers__FN_R_FN={"FN-R-FN-ME-02": answer()})
+    project.commit({"evidence.yaml": text.encode()}, actor="Ada", action="evidence add")
+    catalog = later(
+        tiny_catalog,
+        FN_R_FN_ME_02=withdrawn("FN-S"),
+        FN_R_FN_CR_02=withdrawn("FN-R-FN-ME-01", "FN-R-FN-ME-02"),
+        FN_R_FN_OA=withdrawn(),
+    )
+    plan = migrate(project, catalog, by="Bo")
+    served = {item.name: item.requirements for item in project.evidence(catalog).values()}
+    assert served == {"a.md": ("FN-S",), "b.md": ("FN-R-FN-ME-01", "FN-S"), "c.md": ("FN-S",), "d.md": ()}
+    told = [(step.id, step.to, step.what, step.notes) for step in plan.steps if step.folder == "evidence"]
+    assert told == [
+        ("FN-R-FN-CR-02", ("FN-R-FN-ME-01", "FN-S"), "moved", ("b.md",)),
+        ("FN-R-FN-ME-02", ("FN-S",), "moved", ("a.md",)),
+        ("FN-R-FN-OA", (), "set aside", ("d.md",)),
+    ]
+    aside = yamlfile.read(project.folder / "evidence" / "withdrawn.yaml.txt").data
+    assert aside == {"FN-R-FN-OA": {"d" * 64: "d.md"}}
+    after = (project.folder / "evidence.yaml").read_text()
+    assert after.count("# byte") == 4
+    assert after[after.index("c" * 64) : after.index("d" * 64)] == text[text.index("c" * 64) : text.index("d" * 64)]
+    last = list(ledger.entries(project.ledger_bytes()))[-1]
+    assert (last.action, last.actor) == ("migrate 1.0.0 to 2.0.0", "Bo")
+    assert {"evidence.yaml", "evidence/withdrawn.yaml.txt", "answers/FN-S.yaml"} <= set(last.files)
+    assert not [item for item in check(project, catalog, AT.date()) if item.standing == "orphaned"]
+
+
+def test_a_register_that_names_nothing_that_moved_keeps_every_byte(make_old: Make, tiny_catalog: Catalog) -> None:
+    project = make_old()
+    text = f"{'a' * 64}: {{name: a, media_type: a/b, size: 1, requirements: [FN-S], by: x, at: '2026-03-01T10:00:00Z'}}"
+    project.commit({"evidence.yaml": text.encode()}, actor="Ada", action="evidence add")
+    assert set(migrate(project, later(tiny_catalog)).files) == {"assessor.yaml"}
+    assert (project.folder / "evidence.yaml").read_text() == text
 
 
 def test_several_replacements_get_a_marked_copy_each(make_old: Make, tiny_catalog: Catalog) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Run
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from trestle.core.profile_resolver import ProfileResolver
@@ -21,7 +22,6 @@ from trestle.oscal.profile import Profile
 from assessor import yamlfile
 from assessor.assessment import Assessment
 from assessor.canonical import sha256_hex
-from assessor.cli import main
 from assessor.criteria import load_catalog
 from assessor.errors import ConfigurationError
 from assessor.exports.oscal import export_of, oscal_documents, oscal_json
@@ -674,58 +674,50 @@ def test_a_long_text_stands_in_the_remarks() -> None:
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
-def ran(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    out, err = capfd.readouterr()
-    return int(end.value.code or 0), out, err
-
-
 def test_export_writes_the_four_documents(
-    assessed: Project, documents: Mapping[str, Any], capfd: pytest.CaptureFixture[str], tmp_path: Path
+    assessed: Project, documents: Mapping[str, Any], run: Run, tmp_path: Path
 ) -> None:
-    code, out, _err = ran(capfd, "export", "--project", assessed.folder)
+    code, out, _err = run("export", "--project", assessed.folder)
     assert code == 0
     folder = assessed.folder / "oscal"
     assert out.split() == [str(folder / name) for name in MODELS]
     assert sorted(path.name for path in folder.iterdir()) == sorted(MODELS)
     for name, document in documents.items():
         assert (folder / name).read_bytes() == oscal_json(document)
-    code, out, _err = ran(capfd, "export", "--project", assessed.folder, "--output", tmp_path / "x" / "y", "--json")
+    code, out, _err = run("export", "--project", assessed.folder, "--output", tmp_path / "x" / "y", "--json")
     assert [item["id"] for item in json.loads(out)] == [Path(name).stem for name in MODELS]
     plan = json.loads((tmp_path / "x" / "y" / "assessment-plan.json").read_bytes())["assessment-plan"]
     href = plan["back-matter"]["resources"][0]["rlinks"][0]["href"]
     assert (tmp_path / "x" / "y" / href).resolve() == (assessed.folder / "assessor.yaml").resolve()
 
 
-def test_a_broken_ledger_is_not_exported(make_folder: Make, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_ledger_is_not_exported(make_folder: Make, run: Run) -> None:
     project = make_folder()
     path = project.folder / "ledger.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"actor":"tester"', b'"actor":"nobody"'))
-    code, _out, err = ran(capfd, "export", "--project", project.folder)
+    code, _out, err = run("export", "--project", project.folder)
     assert code == 4
     assert "this line was changed" in err
     assert not (project.folder / "oscal").exists()
 
 
-def test_the_catalog_goes_out_and_comes_back(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_catalog_goes_out_and_comes_back(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "c.json"
-    assert ran(capfd, "catalog", "export", "--format", "oscal", "--output", path)[0] == 0
-    code, out, _err = ran(capfd, "catalog", "import", path, tmp_path / "back")
+    assert run("catalog", "export", "--format", "oscal", "--output", path)[0] == 0
+    code, out, _err = run("catalog", "import", path, tmp_path / "back")
     assert (code, out) == (0, f"240 requirements in {tmp_path / 'back'}\n")
     assert same(load_catalog(tmp_path / "back"), load_catalog())
-    code, _out, err = ran(capfd, "catalog", "import", path, tmp_path / "back")
+    code, _out, err = run("catalog", "import", path, tmp_path / "back")
     assert code == 2
     assert "wanted a new or empty folder" in err
     document = json.loads(path.read_bytes())
     controls = document["catalog"]["groups"][1]["groups"][1]["controls"]
     controls.append(controls[0])
     path.write_text(json.dumps(document))
-    code, _out, err = ran(capfd, "catalog", "import", path, tmp_path / "twice")
+    code, _out, err = run("catalog", "import", path, tmp_path / "twice")
     assert code == 2
     assert "id 'FN-R-FN-RI-01' appears twice" in err
     path.write_text("no json")
-    code, _out, err = ran(capfd, "catalog", "import", path, tmp_path / "other")
+    code, _out, err = run("catalog", "import", path, tmp_path / "other")
     assert code == 2
     assert "cannot read it as JSON" in err

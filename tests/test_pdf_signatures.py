@@ -23,15 +23,10 @@ from pyhanko.pdf_utils.reader import PdfFileReader
 from pypdf import PdfReader, PdfWriter
 
 from assessor.errors import IntegrityError, UsageError
+from assessor.findings import Finding
 from assessor.keys import new_key
-from assessor.pdf_signatures import (
-    Finding,
-    attachments,
-    check_signatures,
-    page_text,
-    second_opinion,
-    signed_revision,
-)
+from assessor.pdf_content import attachments, page_text
+from assessor.pdf_signatures import check_signatures, second_opinion, signed_revision
 from assessor.signing import sign_pdf
 from tests.authority import Authority
 
@@ -359,6 +354,22 @@ def test_a_wrapped_digest_is_found_on_its_page_only(signed: Signed) -> None:
     for number in (0, 3):
         with pytest.raises(IntegrityError, match=r"the PDF has 2 page\(s\)"):
             page_text(signed.two, [number])
+
+
+def test_of_a_stream_with_many_objects_only_those_asked_for_are_parsed(
+    signed: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parsed_whole(*arguments: object) -> None:
+        raise AssertionError("pypdf parses all objects of a stream")
+
+    assert "_get_object_from_stream" in vars(PdfReader)  # which is replaced
+    monkeypatch.setattr(PdfReader, "_get_object_from_stream", parsed_whole)
+    data = weasyprint.HTML(string="<html lang=en><title>T</title><h1>Report").write_pdf(
+        pdf_variant="pdf/a-3a", attachments=[weasyprint.Attachment(string=ASSESSMENT, name="assessment.json")]
+    )
+    assert b"/ObjStm" in data
+    assert attachments(data) == {"assessment.json": ASSESSMENT}
+    assert page_text(data, [1]) == "Report"
 
 
 def test_a_long_tagged_report_with_two_signatures_takes_seconds(signed: Signed, tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from commands import Run
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from assessor.cli import main
 from assessor.contract import Check
 from assessor.messages import _
 from assessor.model import CheckRun, Status
@@ -24,34 +24,6 @@ from assessor_checks.fam import FAM
 with FAM(model, "fc2") as fam:  # [bold] is no markup
     loss = loss + fam()
 """
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process as `main` would in its own."""
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*arguments: object) -> Done:
-        capfd.readouterr()
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return Done(code, out, err)
-
-    return call
 
 
 @pytest.fixture

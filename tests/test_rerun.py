@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import ended
 from hypothesis import given
 from hypothesis import strategies as st
 from verapdf import verdicts
@@ -16,7 +17,6 @@ from assessor.assessment import Assessment, measure
 from assessor.auditing import Judgement, raise_assurance, save_settings
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.claims import Claims, read_claims
-from assessor.cli import main
 from assessor.contract import Better, Metric
 from assessor.errors import IntegrityError, UsageError
 from assessor.model import Assurance, CheckRun, Status
@@ -152,26 +152,26 @@ def test_a_stopped_run_goes_on(project: Project, tmp_path: Path, monkeypatch: py
 
 def test_the_command(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run("rerun", project.folder, "--output", "again") == 0
+    assert ended("rerun", project.folder, "--output", "again") == 0
     assert "2 of 2 checks hold" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "again").iterdir()} == {"results", "rerun.json", "rerun.pdf"}
-    assert run("rerun", "again/rerun.pdf") == 2
+    assert ended("rerun", "again/rerun.pdf") == 2
     assert "claims nothing itself" in capsys.readouterr().err
-    assert run("verify", "again/rerun.pdf", "--json") == 4  # not signed
+    assert ended("verify", "again/rerun.pdf", "--json") == 4  # not signed
     found = {item["name"]: item for item in json.loads(capsys.readouterr().out)["checks"]}
     assert {name for name, item in found.items() if item["status"] == "failed"} == {"signature"}
     assert found["printed digest"]["status"] == "ok"
     assert found["rerun"]["sentence"].startswith("Says that 2 of 2 checks of report AR-")
     (project.folder / "p.csv").write_text(OTHER)
-    assert run("rerun", project.folder, "--output", "other", "--json") == 1
+    assert ended("rerun", project.folder, "--output", "other", "--json") == 1
     said = json.loads(capsys.readouterr().out)
     assert said == json.loads((tmp_path / "other" / "rerun.json").read_bytes())
     assert [check["held"] for check in said["checks"]] == [False, False]
-    assert run("rerun", project.folder, "fairness.intersectional") == 2
+    assert ended("rerun", project.folder, "fairness.intersectional") == 2
     assert "the report claims nothing of this check" in capsys.readouterr().err
-    assert run("rerun", project.folder, "--data", "nowhere=x.csv") == 2
-    assert run("rerun", project.folder, "--record", project.folder) == 2
-    assert run("rerun", tmp_path / "none.pdf") == 2
+    assert ended("rerun", project.folder, "--data", "nowhere=x.csv") == 2
+    assert ended("rerun", project.folder, "--record", project.folder) == 2
+    assert ended("rerun", tmp_path / "none.pdf") == 2
 
 
 def test_a_check_that_is_not_here_cannot_be_measured_again(project: Project, tmp_path: Path) -> None:
@@ -273,11 +273,3 @@ def test_a_changed_record_and_a_changed_report_are_refused(project: Project, tmp
     (tmp_path / "r.json").write_bytes(canonical_json(nothing))
     with pytest.raises(UsageError, match="nothing was measured there"):
         rerun(read_claims(tmp_path / "r.json"), project.folder, tmp_path / "out")
-
-
-def run(*arguments: object) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0

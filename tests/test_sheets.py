@@ -21,6 +21,7 @@ from assessor.answering import Interview, save_settings
 from assessor.assessment import Assessment
 from assessor.canonical import sha256_hex
 from assessor.errors import UsageError
+from assessor.evidence import Details, add
 from assessor.messages import speaking
 from assessor.model import Answer, Catalog, Known, Requirement, Verdict
 from assessor.project import Project
@@ -383,7 +384,7 @@ def test_every_fault_is_told_with_its_row(make_folder: Make, tmp_path: Path, end
         "6 FN-S.probe: no part 'probe'; known: residual_risk, reason, side_effects, verdict",
         "7 FN-R-CD-CR-02.days: a target needs its reason in the column because",
         "8 FN-R-CD-CR-02.verdict: found 'good', wanted one of: fulfilled, partly, not fulfilled, not applicable",
-        f"9 FN-P.material: --evidence {tmp_path / 'none.txt'}: cannot read it: No such file or directory",
+        "9 FN-P.material: 'none.txt' is not beside the sheet: no evidence 'none.txt' in evidence.yaml",
     ]
 
 
@@ -515,6 +516,95 @@ def test_answers_from_yaml(make_folder: Make, catalog: Catalog, tmp_path: Path) 
 def test_answers_from_yaml_that_do_not_fit(make_folder: Make, tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "in.yaml").write_text(text)
     assert refused(make_folder(), tmp_path / "in.yaml")[0].startswith(told)
+
+
+# --- evidence that is registered --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registered(make_folder: Make, catalog: Catalog, tmp_path: Path) -> Project:
+    """An assessment with evidence that is withheld, kept elsewhere, plain and gone; none of it lies beside a sheet."""
+    project: Project = make_folder()
+    for name, details in {
+        "withheld.txt": Details(withheld="names", document="datasheet", collected=date(2026, 1, 2)),
+        "elsewhere.txt": Details(uri="s3://bucket/elsewhere.txt"),
+        "plain.txt": Details(),
+        "gone.txt": Details(),
+        "changed.txt": Details(),
+    }.items():
+        path = tmp_path / "from" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+        add(project, catalog, [path], requirements=["FN-S"], details=details, by="Ada")
+    for name in ("withheld.txt", "gone.txt"):
+        content(project, name).unlink()
+    content(project, "changed.txt").write_text("other")
+    return project
+
+
+def digest(name: str) -> str:
+    return sha256_hex(name.encode())
+
+
+def content(project: Project, name: str) -> Path:
+    return project.folder / "evidence" / digest(name) / name
+
+
+@BOTH
+def test_a_sheet_names_registered_evidence(registered: Project, catalog: Catalog, tmp_path: Path, ending: str) -> None:
+    named = f"withheld.txt; elsewhere.txt;{digest('plain.txt')[:8]}"
+    read(registered, filled(tmp_path / f"in{ending}", [row("RE-S", "verdict", "partly", "x", named)]))
+    evidence = registered.answers(catalog)["RE-S"].evidence
+    assert [(item.name, item.sha256) for item in evidence] == [
+        (name, digest(name)) for name in ("withheld.txt", "elsewhere.txt", "plain.txt")
+    ]
+    assert (evidence[0].document, evidence[0].collected) == ("datasheet", date(2026, 1, 2))
+    assert not content(registered, "withheld.txt").exists()
+    assert not content(registered, "elsewhere.txt").exists()
+    assert registered.evidence(catalog)[digest("withheld.txt")].withheld == "names"
+
+
+@BOTH
+def test_a_sheet_names_no_evidence_that_is_gone_or_was_changed(
+    registered: Project, tmp_path: Path, ending: str
+) -> None:
+    rows = [
+        row("RE-S", "verdict", "partly", "x", "gone.txt"),
+        row("FN-S", "verdict", "partly", "x", "changed.txt"),
+        row("TR-S", "verdict", "partly", "x", "withhold.txt"),
+    ]
+    assert refused(registered, filled(tmp_path / f"in{ending}", rows)) == [
+        "2 RE-S.verdict: no file gone.txt of this digest in the assessment",
+        "3 FN-S.verdict: no file changed.txt of this digest in the assessment",
+        "4 TR-S.verdict: 'withhold.txt' is not beside the sheet: no evidence 'withhold.txt' in evidence.yaml; did you "
+        "mean 'withheld.txt'?",
+    ]
+
+
+def test_content_beside_a_sheet_is_not_copied_where_it_is_kept_elsewhere(
+    registered: Project, catalog: Catalog, tmp_path: Path
+) -> None:
+    (tmp_path / "copy.txt").write_text("elsewhere.txt")
+    read(registered, filled(tmp_path / "in.csv", [row("RE-S", "verdict", "partly", "x", "copy.txt")]))
+    (item,) = registered.answers(catalog)["RE-S"].evidence
+    assert (item.name, item.sha256) == ("elsewhere.txt", digest("elsewhere.txt"))
+    assert not content(registered, "elsewhere.txt").exists()
+    assert registered.evidence(catalog)[digest("elsewhere.txt")].uri == "s3://bucket/elsewhere.txt"
+
+
+def test_answers_from_yaml_name_registered_evidence(registered: Project, catalog: Catalog, tmp_path: Path) -> None:
+    def given(name: str, called: str = "") -> Path:
+        text = f"RE-S: {SAID}, evidence: [{{name: {called or name}, sha256: {digest(name)}}}]}}\n"
+        (tmp_path / "in.yaml").write_text(text)
+        return tmp_path / "in.yaml"
+
+    for name in ("withheld.txt", "elsewhere.txt", "plain.txt"):
+        read(registered, given(name, called="theirs.txt"))
+        (item,) = registered.answers(catalog)["RE-S"].evidence
+        assert item.name == name
+    for name in ("gone.txt", "changed.txt"):
+        told = f"in.yaml:1 RE-S evidence: no file {name} of this digest in the assessment"
+        assert refused(registered, given(name)) == [told]
 
 
 def test_an_excel_file_that_unpacks_to_more_than_a_sheet_is_refused(tmp_path: Path) -> None:

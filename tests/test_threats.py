@@ -11,10 +11,10 @@ from typing import Any
 
 import pypdf
 import pytest
+from commands import Run
 
 from assessor import yamlfile
 from assessor.assessment import Assessment
-from assessor.cli import main
 from assessor.errors import ConfigurationError, UsageError
 from assessor.exports.oscal_catalog import catalog_to_oscal
 from assessor.exports.oscal_reading import catalog_from_oscal
@@ -132,7 +132,7 @@ def test_no_reader_opens_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
         socket.create_connection(("127.0.0.1", 9))
 
 
-def test_messages_obey_no_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_messages_obey_no_text(tmp_path: Path, run: Run) -> None:
     hostile = "a\x1b[2J\x07\u202eb"
     (tmp_path / "assessor.yaml").write_text(f'format: 1\n"{hostile[0]}\\e[2J\\u202eb": 1\n')
     for arguments in (
@@ -142,12 +142,10 @@ def test_messages_obey_no_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]
         ["catalog", "show", hostile],
         ["prefill", "--project", str(tmp_path), hostile],
     ):
-        with pytest.raises(SystemExit) as end:
-            main(arguments)
-        assert end.value.code in {2, 4}
-        told = "".join(capfd.readouterr())
-        assert told
-        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", told), arguments
+        code, *told = run(*arguments)
+        assert code in {2, 4}
+        assert any(told)
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", "".join(told)), arguments
 
 
 TEMPLATE = "{{ 7 * 7 }}{% raw %}${7*7}<%= 7*7 %>#{7*7}{{ cycler.__init__.__globals__ }}"

@@ -59,7 +59,7 @@ class Held(NamedTuple):
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
-    """A token with two keys, one of which has a certificate, and the certificate of its issuer and a stranger's."""
+    """A token with three keys, two of which have a certificate, and the certificate of its issuer and a stranger's."""
     folder = tmp_path_factory.mktemp("token")
     (folder / "tokens").mkdir()
     (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder / 'tokens'}\nlog.level = ERROR\n")
@@ -70,7 +70,8 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     now = datetime.now(UTC)
     ca, stranger = (pair(name, None, start=now - DAY, end=now + 99 * DAY) for name in ("CA", "Stranger"))
     me = pair("Tina Token", ca, start=now - DAY, end=now + 99 * DAY)
-    for number, (name, one) in enumerate({"signing": me, "bare": stranger}.items(), 1):
+    curve = pair("Cora Curve", ca, start=now - DAY, end=now + 99 * DAY, curve=True)
+    for number, (name, one) in enumerate({"signing": me, "bare": stranger, "curve": curve}.items(), 1):
         der = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         (folder / "key.pem").write_bytes(one.key.private_bytes(Encoding.PEM, *der))
         command = ["softhsm2-util", "--import", str(folder / "key.pem"), "--token", "audit", "--pin", PIN]
@@ -78,7 +79,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     (folder / "key.pem").unlink()
     token = pkcs11.lib(str(LIBRARY)).get_token(token_label="audit")
     with token.open(user_pin=PIN, rw=True) as session:
-        for identity, name, one in ((1, "signing", me), (8, "ca", ca), (9, "stranger", stranger)):
+        for identity, name, one in ((1, "signing", me), (3, "curve", curve), (8, "ca", ca), (9, "stranger", stranger)):
             session.create_object(certificate(identity, name, one))
     (folder / "ca.pem").write_bytes(ca.pem)
     weasyprint.HTML(string="<title>T</title>x").write_pdf(folder / "plain.pdf")
@@ -119,6 +120,17 @@ def test_a_statement_signed_with_a_token_holds(held: Held, tmp_path: Path) -> No
     assert json.loads((tmp_path / "r.intoto.json").read_bytes())["signatures"][0]["keyid"]
 
 
+def test_a_key_on_a_curve_signs_too(held: Held, tmp_path: Path) -> None:
+    data = held.sign(tmp_path / "a.pdf", held.token(key="curve"))
+    found = check_signatures(data, [held.ca.pem])
+    assert [finding.name for finding in found if finding.status != "ok"] == ["DeveloperSignature time"]
+    assert "Signed in the name of Cora Curve." in [finding.sentence for finding in found]
+    (tmp_path / "r.json").write_bytes(canonical_json(RECORD))
+    attest(tmp_path / "r.json", held.token(key="curve"), tmp_path / "r.intoto.json", passphrase=PIN)
+    told = verify_envelope(tmp_path / "r.intoto.json", trust=[held.folder / "ca.pem"])
+    assert [finding for finding in told if finding.status == "failed"] == []
+
+
 @pytest.mark.parametrize(
     ("label", "key", "pin", "words"),
     [
@@ -129,7 +141,7 @@ def test_a_statement_signed_with_a_token_holds(held: Held, tmp_path: Path) -> No
             "audit",
             None,
             PIN,
-            "token 'audit': wanted one signing key, found '(signing|bare)', '(signing|bare)'; name it",
+            "token 'audit': wanted one signing key, found '\\w+', '\\w+', '\\w+'; name it",
         ),
         ("audit", "absent", PIN, "token 'audit': wanted one signing key labelled 'absent', found none"),
         ("audit", "bare", PIN, "token 'audit': holds no certificate for the key 'bare'"),
@@ -142,6 +154,18 @@ def test_what_does_not_sign_is_told_and_nothing_is_written(
         held.sign(tmp_path / "a.pdf", held.token(label, key), pin)
     assert list(tmp_path.iterdir()) == []
     assert held.sign(tmp_path / "a.pdf", held.token())  # and the right one still does
+
+
+def test_a_key_that_the_token_does_not_sign_with_is_told(
+    held: Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object, **named: object) -> None:
+        raise pkcs11.exceptions.MechanismInvalid
+
+    monkeypatch.setattr("pyhanko.sign.pkcs11.PKCS11Signer._select_pkcs11_signing_params", refused)
+    with pytest.raises(UsageError, match="token 'audit': the key does not sign: MechanismInvalid"):
+        held.sign(tmp_path / "a.pdf", held.token())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_library_that_is_none_is_told(held: Held, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from assessor.canonical import canonical_json
 from assessor.contract import Better, Check, CheckInfo, Metric, Need, Params, Result, Subject, Task
 from assessor.engine import Job, run_job, subject_record
 from assessor.errors import UsageError
+from assessor.findings import Finding
 from assessor.keys import new_key
 from assessor.model import Answer
-from assessor.pdf_signatures import Finding
 from assessor.project import Project, now
 from assessor.report import report_pdf
 from assessor.signing import sign_pdf
@@ -222,3 +222,15 @@ def test_what_is_no_report_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(UsageError, match="PDF"):
         verify(path)
+    with pytest.raises(UsageError, match=r"r\.pdf: is no readable PDF: .*; wanted a report \(PDF\), an \.intoto\.json"):
+        verify(path)
+
+
+def test_a_trusted_certificate_that_is_none_is_told_with_its_name(original: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(b"no PEM")
+    for more in ({"trust": [path]}, {"stamp_trust": [path]}):
+        with pytest.raises(UsageError, match=r"ca\.pem: no readable PEM: .*; wanted certificates in PEM"):
+            verify(original / "reports" / "r.pdf", **more)
+    with pytest.raises(UsageError, match=r"absent: cannot read it: No such file"):
+        verify(original / "reports" / "r.pdf", trust=[tmp_path / "absent"])

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from babel.messages.catalog import Catalog, Message
 from babel.messages.pofile import read_po, write_po
 
-from assessor import demonstration, protection, replies, report_argument, report_cards
+from assessor import demonstration, evidence, protection, replies, report_argument, report_cards
 from assessor.catalog_diff import What
 from assessor.cli import app
 from assessor.cli.localise import help_texts
@@ -26,6 +26,8 @@ from assessor.criteria import validate_catalog
 from assessor.messages import LANGUAGES, SOURCE
 from assessor.model import (
     Assurance,
+    Classification,
+    EvidenceType,
     Kind,
     Level,
     ParamType,
@@ -97,7 +99,7 @@ _OOD = ("AUROC", "AUPR", "FPR at 95 % TPR", "auroc", "aupr")
 _TABLES = "missing unit_thousand unit_inch sign_error outliers rounding swapped_columns stuck_sensor"
 ENUMERATIONS = (
     *(Assurance, Level, ParamType, ProvenanceStatus, QuestionType, ResidualRisk, Role, Status, Verdict),
-    *(ClauseState, Need, Standing, Task, What),
+    *(Classification, ClauseState, EvidenceType, Need, Standing, Task, What),
 )
 WORDS: Mapping[str, Iterable[str]] = {
     "assessor/retelling.py": ("and", "or"),
@@ -124,6 +126,7 @@ WORDS: Mapping[str, Iterable[str]] = {
     "assessor/catalog_diff.py": Requirement.model_fields,
     "assessor/cli/clauses.py": ("framework", "clauses", "in the catalog"),
     "assessor/cli/migrate.py": ("kept", "changed", "moved", "set aside"),
+    "assessor/evidence.py": get_args(evidence.Standing),
     "assessor/demonstration.py": (demonstration.DEVELOPER, demonstration.AUDITOR),
     "assessor/engine.py": ("needs {text}",),
     "assessor/verify.py": (

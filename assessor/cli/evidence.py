@@ -46,45 +46,58 @@ WhichArgument = Annotated[
 ]
 ByOption = Annotated[str | None, typer.Option(help="Who does it; default: the user.")]
 
+# --- what is said of evidence when it is added ------------------------------------------------------------------------
+
+FilesArgument = Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.")]
+ForOption = Annotated[
+    list[str],
+    typer.Option("--for", metavar="ID", help="Requirement it serves; repeatable.", autocompletion=complete_requirement),
+]
+TypeOption = Annotated[str | None, typer.Option(metavar="document|process|test_report|record|data", help="Its form.")]
+TitleOption = Annotated[str | None, typer.Option(help="What it is.")]
+DocumentOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Which document of the catalog it is, such as datasheet.")
+]
+OwnerOption = Annotated[str | None, typer.Option(help="Who answers for it.")]
+CollectedOption = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Day it was made or obtained; default: today."),
+]
+ExpiresOption = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Last day it holds.")
+]
+ClassificationOption = Annotated[
+    str | None,
+    typer.Option(metavar="public|internal|confidential|restricted", help="Who may see it; default: internal."),
+]
+WithholdOption = Annotated[
+    str | None, typer.Option("--withhold", metavar="WHY", help="Do not hand its content on, for this reason.")
+]
+ReferenceOption = Annotated[
+    str | None,
+    typer.Option(metavar="URI", help="Where the content lies: only its digest and size are kept here."),
+]
+PlainOption = Annotated[
+    bool, typer.Option("--plain", help="Read nothing from the files, be they results of a known tool or not.")
+]
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
 
 @app.command()
 def add(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.")],
-    requirements: Annotated[
-        list[str],
-        typer.Option(
-            "--for", metavar="ID", help="Requirement it serves; repeatable.", autocompletion=complete_requirement
-        ),
-    ],
-    type: Annotated[
-        str | None, typer.Option(metavar="document|process|test_report|record|data", help="Its form.")
-    ] = None,
-    title: Annotated[str | None, typer.Option(help="What it is.")] = None,
-    document: Annotated[
-        str | None, typer.Option(metavar="ID", help="Which document of the catalog it is, such as datasheet.")
-    ] = None,
-    owner: Annotated[str | None, typer.Option(help="Who answers for it.")] = None,
-    collected: Annotated[
-        datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Day it was made or obtained; default: today."),
-    ] = None,
-    expires: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Last day it holds.")
-    ] = None,
-    classification: Annotated[
-        str | None,
-        typer.Option(metavar="public|internal|confidential|restricted", help="Who may see it; default: internal."),
-    ] = None,
-    withheld: Annotated[
-        str | None, typer.Option("--withhold", metavar="WHY", help="Do not hand its content on, for this reason.")
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Where the content lies: only its digest and size are kept here."),
-    ] = None,
-    as_plain: Annotated[
-        bool, typer.Option("--plain", help="Read nothing from the files, be they results of a known tool or not.")
-    ] = False,
+    files: FilesArgument,
+    requirements: ForOption,
+    type: TypeOption = None,
+    title: TitleOption = None,
+    document: DocumentOption = None,
+    owner: OwnerOption = None,
+    collected: CollectedOption = None,
+    expires: ExpiresOption = None,
+    classification: ClassificationOption = None,
+    withheld: WithholdOption = None,
+    reference: ReferenceOption = None,
+    as_plain: PlainOption = False,
     by: ByOption = None,
     project: ProjectOption = None,
     as_json: JsonOption = False,
@@ -100,20 +113,19 @@ def add(
     from assessor.model import Classification, EvidenceType
     from assessor.project import current_user
 
-    opened = open_project(project)
+    opened, who = open_project(project), by or current_user()
     details = Details(
         type=_chosen(EvidenceType, type, "--type"),
-        title=title,
-        document=document,
-        owner=owner,
         classification=_chosen(Classification, classification, "--classification"),
         collected=collected.date() if collected else None,
         expires=expires.date() if expires else None,
+        title=title,
+        document=document,
+        owner=owner,
         withheld=withheld,
         uri=reference,
     )
     catalog = followed_catalog(opened.configuration())
-    who = by or current_user()
     added = add_evidence(opened, catalog, files, requirements=requirements, details=details, by=who, plain=as_plain)
     if as_json:
         print_json([_as_json(item, item.evidence.requirements) for item in added])
@@ -137,7 +149,16 @@ def list_(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in (_("file"), _("SHA-256"), _("serves"), _("classification"), _("collected"), _("expires"), _("owner")):
+    for column in (
+        _("file"),
+        _("form"),
+        _("SHA-256"),
+        _("serves"),
+        _("classification"),
+        _("collected"),
+        _("expires"),
+        _("owner"),
+    ):
         table.add_column(column)
     for digest, item in items:
         expires = day(item.expires) if item.expires else ""
@@ -146,6 +167,7 @@ def list_(project: ProjectOption = None, as_json: JsonOption = False) -> None:
         collected = day(item.collected) if item.collected else ""
         table.add_row(
             name,
+            _(item.type.value.replace("_", " ")),
             digest[:12],
             ", ".join(served[digest]),
             _(item.classification.value),
@@ -240,9 +262,15 @@ def _as_json(item: Item, served: Sequence[str]) -> dict[str, Any]:
 def shown_evidence(reference: EvidenceRef, found: Assessment) -> str:
     """A piece of evidence beside its requirement: where it lies, and what must be known of it."""
     item = found.evidence.get(reference.sha256)
-    path = f"evidence/{reference.sha256}/{reference.name}"
+    place = item.uri if item and item.uri else f"evidence/{reference.sha256}/{reference.name}"
+    return f"{place} {known_of(reference, found)}".rstrip()
+
+
+def known_of(reference: EvidenceRef, found: Assessment) -> str:
+    """What the register says that must be known of a piece of evidence, in brackets; empty where it is not in it."""
+    item = found.evidence.get(reference.sha256)
     if item is None:
-        return path
+        return ""
     report = item.provenance
     said = {
         _(item.classification.value): True,
@@ -250,11 +278,11 @@ def shown_evidence(reference: EvidenceRef, found: Assessment) -> str:
         _("expired on {day}", day=day(item.expires) if item.expires else ""): item.is_expired(found.today),
         _("from {tool}", tool=report.tool or report.format if report else ""): report is not None,
     }
-    return f"{item.uri or path} ({', '.join(text for text, holds in said.items() if holds)})"
+    return f"({', '.join(text for text, holds in said.items() if holds)})"
 
 
 def _print_item(item: Item) -> None:
-    from assessor.evidence_formats import is_too_large
+    from assessor.evidence_formats import RESULTS, is_too_large
 
     found, console = item.evidence, out()
     state = _("withheld") if found.withheld else found.uri or _("{n} bytes", n=found.size)
@@ -267,6 +295,8 @@ def _print_item(item: Item) -> None:
         console.print(f"  [dim]{_('recognised')}[/] {plain(told)}: {count}")
     elif is_too_large(found.name, found.size):
         console.print(f"  [dim]{_('too large to be looked into: kept as a file, whatever tool it comes from')}[/]")
+    elif found.name.lower().endswith(RESULTS):
+        console.print(f"  [dim]{_('kept as a file: no result of a tool that is known here was read from it')}[/]")
 
 
 def _print_found(found: Sequence[Found], broken: Sequence[Found]) -> None:

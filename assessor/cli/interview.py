@@ -316,6 +316,8 @@ class _Steps:
 
     def _files(self) -> None:
         """Offer what was attached elsewhere, and take files until Enter."""
+        from assessor.cli.evidence import known_of
+        from assessor.judgement import attached_evidence
         from assessor.questionnaire import offered_evidence
 
         console = err()
@@ -326,16 +328,16 @@ class _Steps:
             console.print(f"\n[bold]{_('Evidence')}[/]")
             for expected in self._requirement.evidence:
                 _item("–", expected.what)
-            known = self._found.answers.get(self._requirement.id)
-            for item in known.evidence if known else ():
-                console.print(f"  [green]{_('attached')}[/] {plain(item.name)}")
+            for item in attached_evidence(self._requirement.id, self._found.scope):
+                console.print(f"  [green]{_('attached')}[/] {plain(item.name)} {plain(known_of(item, self._found))}")
             for offer in offers:
                 given = _(
                     "({document}, given for {requirement})",
                     document=self._title(str(offer.evidence.document)),
                     requirement=offer.given_for,
                 )
-                console.print(f"  [cyan]{plain(offer.evidence.name)}[/] {plain(given)}")
+                known = known_of(offer.evidence, self._found)
+                console.print(f"  [cyan]{plain(offer.evidence.name)}[/] {plain(given)} {plain(known)}")
             offered = _("path of a file; Enter takes over what is offered; - for none")
             hint = offered if offers else _("path of a file, or Enter")
         typed = ask.typed(ask.Prompt("", hint=hint))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -104,3 +104,46 @@ def head(
         return
     for name, value in found._asdict().items():
         out().print(f"{name}  {value}", soft_wrap=True)
+
+
+@app.command()
+def prove(
+    line: Annotated[
+        int | None, typer.Argument(help="Number of the line that is to be in the ledger.", show_default=False)
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: an earlier size or head, that the ledger goes on from.",
+            metavar="SIZE|HEAD",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Of the first lines only, as a report states them.", metavar="N")
+    ] = None,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove to who holds a head that a line is in the ledger, or that it goes on; they check with `assessor verify`."""
+    from assessor.ledger_proofs import prove_line, prove_since
+
+    chain = open_project(project).ledger_bytes()
+    if line is not None and since is None:
+        proof = prove_line(chain, line, size).model_dump()
+    elif since is not None and line is None:
+        proof = prove_since(chain, since, size).model_dump()
+    else:
+        raise UsageError(_("wanted the number of a line, or --since"))
+    if as_json:
+        print_json(proof)
+        return
+    for name, value in proof.items():
+        for text in _texts(value):
+            out().print(f"{name}  {plain(text)}", soft_wrap=True)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [", ".join(f"{name} {item}" for name, item in value.items())]
+    return [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]

@@ -11,7 +11,7 @@ import typer
 from assessor.cli.terminal import ProjectOption, err, open_project, out
 from assessor.errors import UsageError
 from assessor.files import write_whole
-from assessor.messages import _
+from assessor.messages import _, retold
 
 if TYPE_CHECKING:
     from assessor.project import Project
@@ -48,12 +48,15 @@ def report(
 def make(project: Project, format_: str, template: Path | None = None) -> bytes:
     """The report in one format."""
     from assessor.assessment import Assessment
+    from assessor.cli.status import broken_evidence
     from assessor.registry import load_checks
     from assessor.report import report_html, report_json, report_pdf
 
     assessment = Assessment.read(project)
     if not assessment.runs:
         err().print(_("nothing was measured yet; the report says so"), style="yellow")
+    for item in broken_evidence(project, assessment):
+        err().print(retold(item.sentence), style="bold red", markup=False)
     if format_ == "json":
         return report_json(assessment)
     checks = load_checks()

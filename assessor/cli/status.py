@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from assessor.assessment import Assessment
+    from assessor.evidence import Found
     from assessor.model import DimensionState, RequirementState
     from assessor.project import Project
 
@@ -25,9 +26,11 @@ def register(app: typer.Typer) -> None:
 def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Show what is answered, measured, judged, open and contradicting, and the next step."""
     from assessor.assessment import Assessment
+    from assessor.evidence import BROKEN
 
     opened = open_project(project)
     found, edits = Assessment.read(opened), _hand_edits(opened)
+    broken = broken_evidence(opened, found)
     if as_json:
         print_json(
             {
@@ -41,6 +44,7 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
                     "registered": len(found.evidence),
                     "expired": [digest for digest, item in found.evidence.items() if item.is_expired(found.today)],
                     "withheld": [digest for digest, item in found.evidence.items() if item.withheld],
+                    **{kind: [item.id for item in broken if item.standing == kind] for kind in BROKEN},
                 },
                 "checks": {check: run.outcome for check, run in found.runs.items()},
                 "left": _left(found),
@@ -48,7 +52,15 @@ def status(project: ProjectOption = None, as_json: JsonOption = False) -> None:
             }
         )
         return
-    _print(found, edits)
+    _print(found, broken, edits)
+
+
+def broken_evidence(project: Project, found: Assessment) -> list[Found]:
+    """Evidence whose content is gone or is not what it was."""
+    from assessor.evidence import BROKEN, look
+
+    looked_at = look(project, found.evidence, found.answers, found.today)
+    return [item for item in looked_at if item.standing in BROKEN]
 
 
 def _hand_edits(project: Project) -> list[str]:
@@ -67,7 +79,7 @@ def _left(found: Assessment) -> dict[str, int]:
     return rest
 
 
-def _print(found: Assessment, edits: list[str]) -> None:
+def _print(found: Assessment, broken: Sequence[Found], edits: list[str]) -> None:
     from rich.table import Table
 
     console, system = out(), found.configuration.system
@@ -85,6 +97,7 @@ def _print(found: Assessment, edits: list[str]) -> None:
         audited = str(state.audited) if state.audited else ""
         table.add_row(state.id, state.title, need, f"{state.answered}/{state.total}", audited, checks, rated)
     console.print(table)
+    _print_broken(found, broken)
     _print_notes(found)
     if edits:
         _print_edits(edits)
@@ -133,6 +146,16 @@ def _print_notes(found: Assessment) -> None:
         console.print(f"[dim]{_('left')}: {asked}, {minutes(left['seconds'])}[/]")
         if _decides_more(found):
             console.print(f"[dim]{_('Profile and protection needs will leave out much of it.')}[/]")
+
+
+def _print_broken(found: Assessment, broken: Sequence[Found]) -> None:
+    """Evidence that is gone or was changed, beside the requirements it was for."""
+    from assessor.evidence import serves
+
+    served = serves(found.evidence, found.answers)
+    for item in broken:
+        ids = ", ".join(served[item.id])
+        out().print(f"[bold red]{_(item.standing)}[/]  {plain(item.name)}, {_('evidence of')} {ids}")
 
 
 def _print_evidence(found: Assessment, states: Sequence[RequirementState]) -> None:

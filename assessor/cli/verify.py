@@ -11,7 +11,7 @@ from assessor.cli.terminal import JsonOption, out, plain, print_json
 from assessor.messages import _, plural, retold
 
 if TYPE_CHECKING:
-    from assessor.pdf_signatures import Finding
+    from assessor.findings import Finding
 
 BROKEN = 4
 STYLES = {"ok": "green", "failed": "bold red", "unknown": "yellow", "withheld": "dim"}
@@ -24,7 +24,10 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     path: Annotated[
-        Path, typer.Argument(metavar="FILE|DIR", help="A PDF report, its .intoto.json, or an assessment folder.")
+        Path,
+        typer.Argument(
+            metavar="FILE|DIR", help="A PDF report, its .intoto.json, a proof on a ledger, or an assessment folder."
+        ),
     ],
     trust: Annotated[
         list[Path] | None, typer.Option(help="PEM certificate of an authority you trust; repeatable.")
@@ -35,7 +38,11 @@ def verify(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="What an .intoto.json speaks of, a report or results; default: beside it.", dir_okay=False),
+        typer.Option(
+            help="Report that an .intoto.json speaks of (default: beside it), or whose ledger a folder or a proof"
+            " is compared with.",
+            dir_okay=False,
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Compare all objects of later revisions too, half a minute.")

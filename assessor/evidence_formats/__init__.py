@@ -14,6 +14,7 @@ from assessor.evidence_formats import (
     deepchecks,
     evidently,
     giskard,
+    inspect_archive,
     inspect_log,
     junit,
     model_card,
@@ -23,10 +24,15 @@ from assessor.evidence_formats.reading import Format, Reading, shortened
 from assessor.model import Imported
 from assessor.prefill.json_text import json_object
 
-__all__ = ["LARGEST", "Reading", "imported", "is_too_large", "read"]
+__all__ = ["LARGEST", "RESULTS", "Reading", "imported", "is_too_large", "read"]
 
-LARGEST: Mapping[str, int] = {"json": 10_000_000, "jsonld": 10_000_000, "xml": 5_000_000, "md": 500_000}
+LARGEST: Mapping[str, int] = {
+    **{"json": 10_000_000, "jsonld": 10_000_000, "xml": 5_000_000, "md": 500_000},
+    "eval": 50_000_000,  # of which only the header is unpacked
+}
 """Bytes by ending of what is looked at: each takes a second at most, whatever is in it. Larger files are only kept."""
+RESULTS = (".json", ".jsonld", ".xml", ".eval")
+"""Endings of files that are likely to be another tool's results."""
 MOST_FINDINGS = 20  # what a reader of the report takes in; all of them stand in the file
 
 JSON_FORMATS: tuple[Format, ...] = (
@@ -63,6 +69,8 @@ def read(content: bytes, name: str) -> Reading | None:
         return form.read(document, name) if form else None
     if ending == "xml":
         return junit.read(content, name)
+    if ending == "eval":
+        return inspect_archive.read(content, name, LARGEST["json"])
     if ending == "md" and model_card.recognises(content, name):
         return model_card.read(content, name)
     return None

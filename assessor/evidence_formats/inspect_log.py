@@ -1,4 +1,4 @@
-"""Logs of Inspect, the UK AI Security Institute's evaluations, as JSON; `.eval` files become one by `inspect log dump`.
+"""Logs of Inspect, the UK AI Security Institute's evaluations, as JSON; `inspect_archive` reads those in `.eval`.
 
 Fields: https://inspect.aisi.org.uk/eval-logs.html and `inspect_ai.log.EvalLog`.
 """

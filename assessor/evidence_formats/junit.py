@@ -42,7 +42,7 @@ def read(content: bytes, name: str) -> Reading | None:
     report = _Report(name)
     try:
         report.parse(content)
-    except _OtherRoot:
+    except (_OtherRoot, LookupError, ValueError):  # the last two of an encoding that expat does not know
         return None
     except expat.ExpatError as fault:
         if not report.is_junit:

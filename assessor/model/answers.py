@@ -35,10 +35,15 @@ def _zoned(moment: datetime) -> datetime:
 Moment = Annotated[datetime, AfterValidator(_zoned)]
 
 
+LONGEST_NAME = 255  # bytes that file systems take
+
+
 def _inside(name: str) -> str:
     unfit = set("/\\") | {chr(code) for code in (*range(32), 127)}
     if name in {"", ".", ".."} or not unfit.isdisjoint(name):
         raise ValueError(f"found {name!r}, wanted the name of a file")
+    if (size := len(name.encode("utf-8", "replace"))) > LONGEST_NAME:
+        raise ValueError(f"found a name of {size} bytes, wanted at most {LONGEST_NAME}")
     return name
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, RootModel, StringConstraints
 
 from assessor.contract import Frozen, Integer
-from assessor.model.answers import FileName, Moment
+from assessor.model.answers import EvidenceRef, FileName, Moment
 from assessor.model.catalog import EvidenceType
 from assessor.model.words import Identifier, OptionalText, Sha256, Text
 
@@ -97,6 +97,10 @@ class Evidence(Frozen):
     uri: Uri | None = None
     withheld: OptionalText = ""
     provenance: Imported | None = None
+
+    def reference(self, sha256: str) -> EvidenceRef:
+        """How an answer names it."""
+        return EvidenceRef(name=self.name, sha256=sha256, document=self.document, collected=self.collected)
 
     def is_expired(self, today: date) -> bool:
         """Whether its last day is over."""

@@ -95,6 +95,19 @@ LARGE: dict[tuple[str, str], Callable[[], bytes]] = {
         + filled('{"type":"Relationship","from":"a","to":["b%d"],"relationshipType":"x"},')
         + b"{}]}"
     ),
+    ("evidence inspect.eval", "zeros"): lambda: zipped({"header.json": bytes(2**28)}),
+    ("evidence inspect.eval", "parts"): lambda: zipped({f"samples/{i}.json": b"" for i in range(9000)}),
+    ("evidence inspect.eval", "deep"): lambda: zipped({"header.json": filled("[", 9_000_000)}),
+    ("evidence evidently_07_snapshot.json", "results"): lambda: (
+        b'{"timestamp":0,"tests_widgets":0,"top_level_metrics":["a"'
+        + filled(',"a"', SIZE // 2)
+        + b'],"metric_results":{"a":{"tests":['
+        + filled("{},", SIZE // 2)
+        + b"{}]}}}"
+    ),
+    ("evidence giskard3_suite.json", "deep"): lambda: b'{"results":' + filled("["),
+    ("evidence junit.xml", "tests"): lambda: b"<testsuite>" + filled("<testcase/>") + b"</testsuite>",
+    ("evidence.yaml", "keys"): lambda: filled("k%d: 1\n"),
     **{
         (reader, what): content
         for reader in ("poetry.lock", "pyproject.toml", "prefill poetry.lock")

@@ -8,6 +8,7 @@ import pickle
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +24,13 @@ from assessor.claims import read_claims
 from assessor.comparison import compare
 from assessor.criteria import load_catalog
 from assessor.errors import AssessorError
+from assessor.evidence import check as look_again
+from assessor.evidence_formats import imported
+from assessor.evidence_formats import read as read_evidence
 from assessor.exports.oscal_catalog import catalog_to_oscal
 from assessor.exports.oscal_reading import read_oscal, to_yaml
 from assessor.messages import retold, speaking
-from assessor.model import Answers, Configuration
+from assessor.model import Answers, Catalog, Configuration, Imported
 from assessor.prefill import found_in
 from assessor.project import Project, now
 from assessor.rerun import AS_REPORTED, target_of
@@ -52,6 +56,11 @@ class Parser(NamedTuple):
 @cache
 def _folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="fuzz"))
+
+
+@cache
+def _catalog() -> Catalog:
+    return load_catalog()
 
 
 @cache
@@ -106,6 +115,22 @@ def _result(content: bytes) -> object:
         path.write_bytes(before)
 
 
+def _evidence(content: bytes, name: str) -> object:
+    """Another tool's result, as the register keeps it."""
+    found = read_evidence(content, name)
+    return Imported.model_validate(imported(content, found).model_dump()) if found else name
+
+
+def _register(content: bytes) -> object:
+    project = _project()
+    path = project.folder / "evidence.yaml"
+    path.write_bytes(content)
+    try:
+        return list(look_again(project, _catalog(), date(2026, 11, 22)))
+    finally:
+        path.unlink()
+
+
 def _retelling(content: bytes) -> object:
     with speaking("de"):
         return retold(content.decode("utf-8", "replace"))
@@ -155,6 +180,20 @@ def _safetensors() -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(8)
 
 
+REGISTER = b"""%b:
+  name: notes.md
+  media_type: text/markdown
+  size: 21
+  type: record
+  classification: confidential
+  requirements: [FN-S, RE-S]
+  by: Ada
+  at: '2026-11-22T10:00:00Z'
+  expires: '2027-01-31'
+  uri: s3://bucket/notes.md
+  withheld: names of patients
+  provenance: {format: JUnit XML, source: %b, findings: [{name: a, value: b, outcome: failed}], total: 1}
+""" % (b"a" * 64, b"a" * 64)
 REQUIREMENTS = b"""-r other.txt
 --index-url https://u:p@example.org/simple
 numpy==1.26.4 --hash=sha256:aa \\
@@ -242,6 +281,11 @@ PARSERS: dict[str, Parser] = {
             "pyproject.toml": PYPROJECT,
             "Pipfile.lock": PIPFILE,
         }.items()
+    },
+    "evidence.yaml": Parser(_register, lambda: REGISTER),
+    **{
+        f"evidence {path.name}": Parser(lambda content, name=path.name: _evidence(content, name), path.read_bytes)
+        for path in sorted((SAMPLES / "evidence").iterdir())
     },
     "pickle": Parser(follow, lambda: pickle.dumps({"a": [np.float64(1), range(3)], "b": b"\x80\x04N."}, protocol=4)),
     "pickle of protocol 0": Parser(follow, lambda: pickle.dumps({"a": [complex(1, 2), "\u20ac"]}, protocol=0)),

@@ -20,6 +20,7 @@ from tests.fuzz.parsers import PARSERS, TOLD, outcome
 EXAMPLES = 40 if settings.default.derandomize else 500  # of each reader: the same ones, or with `make fuzz` new ones
 STRUCTURED = [name for name in PARSERS if name.startswith(("configuration", "answers", "oscal", "claims", "result"))]
 STRUCTURED += ["pack", "ledger", "Pipfile.lock", "environment.yml", "conda-lock.yml", "prefill bom.json"]
+STRUCTURED += [name for name in PARSERS if name.startswith("evidence") and name.endswith((".json", ".yaml"))]
 STRUCTURED = [name for name in (*STRUCTURED, "prefill spdx.json") if not name.endswith((".csv", ".xlsx", ".pdf"))]
 WORDS = [
     *(

@@ -6,13 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from commands import Run
 
 from assessor import yamlfile
 from assessor.assessment import Assessment
-from assessor.cli import main
 from assessor.cli.prefill import key_titles
 from assessor.prefill import KEYS
 from assessor.project import Project
@@ -52,30 +52,6 @@ BOM = {
 }
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Run a command in this process."""
-
-    def call(*arguments: object) -> Done:
-        capfd.readouterr()
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return Done(code, out, err)
-
-    return call
-
-
 @pytest.fixture
 def project(make_folder: Callable[..., Project]) -> Project:
     """An assessment with a model card and a bill of materials in its folder."""
@@ -92,7 +68,7 @@ def offered(project: Project, requirement: str, name: str) -> list[tuple[Any, st
     return [(draft.value, draft.origin) for draft in drafts(asked, found.scope, found.runs, found.known)]
 
 
-def test_what_is_found_becomes_drafts(project: Project, run: Callable[..., Done]) -> None:
+def test_what_is_found_becomes_drafts(project: Project, run: Run) -> None:
     assert offered(project, "PF-T-FA-01", "q1") == []
     done = run("prefill", "--project", project.folder, "--by", "Ada")
     assert done.code == 0
@@ -119,14 +95,14 @@ def test_what_is_found_becomes_drafts(project: Project, run: Callable[..., Done]
     assert project.answers(Assessment.read(project).catalog) == {}
 
 
-def test_the_ledger_tells_who_looked_where(project: Project, run: Callable[..., Done]) -> None:
+def test_the_ledger_tells_who_looked_where(project: Project, run: Run) -> None:
     run("prefill", "--project", project.folder, "--by", "Ada")
     entry = json.loads(project.ledger_bytes().splitlines()[-1])
     assert (entry["actor"], entry["action"], entry["because"]) == ("Ada", "prefill", "README.md, bom.json")
     assert list(entry["files"]) == ["prefill.yaml"]
 
 
-def test_json_counts_the_questions_with_a_draft(project: Project, run: Callable[..., Done]) -> None:
+def test_json_counts_the_questions_with_a_draft(project: Project, run: Run) -> None:
     first = json.loads(run("prefill", "--project", project.folder, "--json").out)
     assert first["sources"] == ["README.md", "bom.json"]
     assert first["found"]["licence"] == [
@@ -138,7 +114,7 @@ def test_json_counts_the_questions_with_a_draft(project: Project, run: Callable[
     assert again["open"]["drafted_before"] == again["open"]["drafted"] == first["open"]["drafted"]
 
 
-def test_named_files_replace_what_was_found_before(project: Project, run: Callable[..., Done]) -> None:
+def test_named_files_replace_what_was_found_before(project: Project, run: Run) -> None:
     run("prefill", "--project", project.folder)
     assert run("prefill", "--project", project.folder, project.folder / "bom.json").code == 0
     assert list(project.known()) == ["purpose", "inputs_outputs", "components", "contact", "release"]
@@ -148,7 +124,7 @@ def test_named_files_replace_what_was_found_before(project: Project, run: Callab
     assert project.known()["purpose"][0].value == "routes letters"
 
 
-def test_a_repository_around_the_assessment_is_read(project: Project, run: Callable[..., Done]) -> None:
+def test_a_repository_around_the_assessment_is_read(project: Project, run: Run) -> None:
     folder = project.folder.parent
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     found = json.loads(run("prefill", "--project", project.folder, "--json").out)
@@ -169,7 +145,7 @@ def test_a_repository_around_the_assessment_is_read(project: Project, run: Calla
     ],
 )
 def test_faults_end_in_exit_code_2_and_change_nothing(
-    make_folder: Callable[..., Project], run: Callable[..., Done], name: str, content: str, told: str
+    make_folder: Callable[..., Project], run: Run, name: str, content: str, told: str
 ) -> None:
     project = make_folder()
     (project.folder / name).write_text(content)
@@ -179,14 +155,14 @@ def test_faults_end_in_exit_code_2_and_change_nothing(
     assert not (project.folder / "prefill.yaml").exists()
 
 
-def test_nothing_to_read_is_told(make_folder: Callable[..., Project], run: Callable[..., Done]) -> None:
+def test_nothing_to_read_is_told(make_folder: Callable[..., Project], run: Run) -> None:
     project = make_folder()
     done = run("prefill", "--project", project.folder)
     assert done.code == 2
     assert "found no model card, bill of materials or git repository; name the files" in " ".join(done.err.split())
 
 
-def test_markup_in_files_is_shown_as_it_is(make_folder: Callable[..., Project], run: Callable[..., Done]) -> None:
+def test_markup_in_files_is_shown_as_it_is(make_folder: Callable[..., Project], run: Run) -> None:
     project = make_folder()
     (project.folder / "card.md").write_text("# Uses\n\n[bold]x[/bold] [/] \x1b[31m\n")
     done = run("prefill", "--project", project.folder, project.folder / "card.md")
