@@ -217,12 +217,13 @@ def _target(target: Mapping[str, Any] | None) -> list[dict[str, str]]:
 
 def _register(assessment: Assessment) -> list[dict[str, Any]]:
     """All evidence: what evidence.yaml describes, then what only answers name."""
+    order = {item.id: place for place, item in enumerate(assessment.catalog.requirements)}
     by_digest = {item.sha256: item for answer in assessment.answers.values() for item in answer.evidence}
     return [
         {
             **evidence_content(by_digest.get(digest) or _reference(digest, assessment), assessment),
             **_registered(assessment.evidence.get(digest)),
-            "serves": list(names),
+            "serves": sorted(names, key=lambda name: order.get(name, len(order))),
         }
         for digest, names in serves(assessment.evidence, assessment.answers).items()
     ]
