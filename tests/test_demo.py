@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 from commands import Run, ended
+from test_translations import ALIKE
 from verapdf import verdicts
 
 from assessor import yamlfile
+from assessor.assessment import Assessment
 from assessor.canonical import sha256_hex
 from assessor.charts import plot_svg
 from assessor.claims import read_claims
+from assessor.messages import _, is_retold, speaking
 from assessor.model import CheckRun
+from assessor.project import Project
 from assessor.registry import load_checks
 
 SYSTEMS = ["diabetes", pytest.param("digits", marks=pytest.mark.slow)]
@@ -37,6 +41,21 @@ def test_report_verifies_and_one_byte_breaks_it(demo: Path, tmp_path: Path) -> N
     changed = tmp_path / "changed.pdf"
     changed.write_bytes(data)
     assert ended("verify", changed) == 4
+
+
+GROUPS = {"age group", "sex", "fast", "slow"}  # the system's own words, which stay
+
+
+def test_every_metric_and_column_has_a_german_name(demo: Path) -> None:
+    assessment = Assessment.read(Project(demo))
+    names = {metric.name for run in assessment.runs.values() for metric in run.metrics}
+    for run in assessment.runs.values():
+        for table in (table for table in run.tables if "\\" not in table.columns[0]):
+            joined = {f"{name}{end}" for name in table.columns for end in ("_low", "_high", " low", " high")}
+            names |= {name for name in table.columns if name not in joined and not name.isdigit()}
+    words = {name.replace("_", " ") for name in names} - GROUPS
+    with speaking("de"):
+        assert sorted(word for word in words if not is_retold(word) and _(word) == word and word not in ALIKE) == []
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ ALIKE = frozenset(
     {
         ".xlsx", "Aggregation", "Brier Score", "Data", "Dimension", "F1", "Index", "Interval", "Name", "Passphrase",
         "Status", "Text", "Version", "XML", "absolute", "brier", "container", "ece", "eps", "f1", "id", "index",
+        "format", "information", "p", "p (Holm)", "pickles", "version",
         "kappa", "log loss", "mae", "n", "NC1", "NC4", "nats", "nc1", "nc3", "nc4",
         "SHA-256", "assessor ledger record --by NAME --because TEXT",
         "nll", "ok", "param", "r2", "recall", "rmse", "roc auc", "status",

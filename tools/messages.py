@@ -89,8 +89,20 @@ kappa kind label largest layer layers level low mae mape margin mean meaning met
 outlier p-value packages part parts positive precision predicted predictions r2 rank rate ratio recall region
 regression reliability residual resolution risk rmse row rows score scores second seed share sign shrunken smallest
 spearman split status step subgroup test throughput timed together train true truly uncertainty unsteadiness value
-values weights
+values weights barrier bytes churn confirmed consistency curvature dangerous distance end entries excess format hashed
+information inside known network numbers outside p package pickles pinned sharpest slope to unreadable version wanted
 """
+_PHRASES = (
+    "nc1 test",
+    "nc4 test",
+    "p (Holm)",
+    "p-value of a score up to 0.95 (Holm)",
+    "pair coverage",
+    "same class as the nearest rows",
+    "size of the trigger (features)",
+    "size of the trigger (share of the input)",
+    "value coverage",
+)
 _PICTURES = """
 gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur snow frost fog brightness contrast
 elastic_transform pixelate jpeg_compression
@@ -135,7 +147,18 @@ WORDS: Mapping[str, Iterable[str]] = {
     ),
     "assessor/yamlfile.py": ("nothing", "a mapping", "a list", " (column {column})"),
     f"{CHECKS}/uncertainty/calibration.py": ("{interval}; {replicates} resamples",),
-    f"{CHECKS}/": [*_OF_CHECKS.split(), "Group", "NC1", "NC4", "EL2N", "MiB", "milliseconds", "{text}; exact", *_OOD],
+    f"{CHECKS}/": [
+        *_OF_CHECKS.split(),
+        *_PHRASES,
+        "Group",
+        "NC1",
+        "NC4",
+        "EL2N",
+        "MiB",
+        "milliseconds",
+        "{text}; exact",
+        *_OOD,
+    ],
     f"{CHECKS}/auditability/provenance.py": ("test data",),
     f"{CHECKS}/data/drift.py": [
         f"{name} {split}"
