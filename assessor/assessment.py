@@ -204,7 +204,7 @@ def measure(
         device: Overrides target.device.
         seed: Overrides target.seed.
         fresh: Measure again what is already measured.
-        trust: Load the model even where a check of its files says that it should not be.
+        trust: Load the model even where its files or their format can run code.
         step: Told how far it is.
 
     Returns:
@@ -226,7 +226,7 @@ def measure(
     guards = [check for check in guards_of(checks) if configuration.checks.get(check.id) is not False]
     jobs, guarding = (
         [_job(check, project, configuration, catalog, chosen_seed) for check in some]
-        for some in (wanted, guards if configuration.target.model.files else [])
+        for some in (wanted, guards if configuration.target.model_files else [])
     )
     place = Place(project.folder.resolve(), project.folder / ".assessor" / "kept", project.runs, project.save_run)
     return Measurement(place, configuration.target, device, fresh, trust, step).run(jobs, guarding)
@@ -263,7 +263,7 @@ class Measurement:
         target: What is measured.
         device: Overrides the target's.
         fresh: Measure again what is already measured.
-        trust: Load the model even where a check of its files says that it should not be.
+        trust: Load the model even where its files or their format can run code.
         step: Told how far it is.
     """
 
@@ -296,20 +296,25 @@ class Measurement:
             files = load_files(self.target, folder)
             runs |= self._of(files, subject_record(files, "files", None), before, 0, len(jobs))
         if rest:
-            self._refuse_danger(runs.values())
+            overridden = self._refuse_danger(runs.values())
             self.step("loading model and data", len(first), len(jobs))
-            subject, kind, model_sha256 = load_subject(self.target, folder, device=self.device)
-            runs |= self._of(subject, subject_record(subject, kind, model_sha256), rest, len(first), len(jobs))
+            subject, kind, model_sha256 = load_subject(self.target, folder, device=self.device, trust=self.trust)
+            record = subject_record(subject, kind, model_sha256)
+            record = record.model_copy(update={"trusted": record.trusted or overridden})
+            runs |= self._of(subject, record, rest, len(first), len(jobs))
         self.step("done", len(jobs), len(jobs))
         return [runs[job.check.id] for job in jobs]
 
-    def _refuse_danger(self, runs: Iterable[CheckRun]) -> None:
-        for run in runs:
-            if run.danger and not self.trust:
+    def _refuse_danger(self, runs: Iterable[CheckRun]) -> bool:
+        """Whether the model is loaded in spite of what its files hold."""
+        dangerous = [run for run in runs if run.danger]
+        for run in dangerous:
+            if not self.trust:
                 raise UsageError(
                     f"{run.check}: {run.danger} The model was not loaded and nothing else was measured. Look into its "
                     "files; to load it all the same, add --trust"
                 )
+        return bool(dangerous)
 
     def _of(
         self, subject: Subject, record: SubjectRecord, jobs: list[Job], done: int, total: int

@@ -5,6 +5,9 @@ happen in 99 % of cases, and of two different ones often). From the interval of 
 follows by the method of variance estimates recovery (Zou and Donner 2008, Stat. Med. 27:1693, equations 2 and 3), and
 from its distance to 0 the p-value. One number a check is tested, the one that is judged, and all tests together keep
 their level (Holm 1979). Both sides are taken as independent samples: on the same rows the test is cautious.
+
+Where a tolerance is given, the test is not of no difference but of one that is at most as large: a number got worse
+where the interval of its difference lies beyond the tolerance.
 """
 
 from __future__ import annotations
@@ -51,10 +54,11 @@ class NumberChange(Frozen):
         difference: Second less first.
         low: Lower end of its 95 % interval; None where a side has no interval.
         high: Upper end.
-        p_value: Of no difference; None where a side has no interval.
+        p_value: Of no difference beyond the tolerance; None where a side has no interval.
         p_holm: The same for all tests of this comparison together.
         change: The verdict on it.
         because: Why it is not comparable, or empty.
+        tolerance: Largest difference that counts as none.
     """
 
     check: str
@@ -69,6 +73,7 @@ class NumberChange(Frozen):
     p_holm: float | None
     change: Change
     because: str
+    tolerance: float = 0.0
 
 
 class Shift(Frozen):
@@ -131,8 +136,7 @@ def compare(before: Claims, after: Claims) -> Comparison:
     Raises:
         UsageError: A record is not readable, or nothing is in common.
     """
-    shared = [name for name in before.runs if name in after.runs]
-    numbers = _tested([found for name in shared if (found := _number(before.runs[name], after.runs[name]))])
+    numbers = compare_numbers(before.runs, after.runs)
     try:
         shifts = (
             *_subjects(before, after),
@@ -166,7 +170,26 @@ def _same_rows(before: Claims, after: Claims) -> bool:
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def _number(before: CheckRun, after: CheckRun) -> NumberChange | None:
+def compare_numbers(
+    before: Mapping[str, CheckRun], after: Mapping[str, CheckRun], tolerance: Mapping[str, float] | None = None
+) -> tuple[NumberChange, ...]:
+    """The judged number of every check that both sides measured, tested together.
+
+    Args:
+        before: Results by check id.
+        after: Later results.
+        tolerance: Largest difference that counts as none, by check id.
+
+    Returns:
+        One a check.
+    """
+    allowed = tolerance or {}
+    shared = [name for name in before if name in after]
+    found = [_number(before[name], after[name], allowed.get(name, 0.0)) for name in shared]
+    return _tested([item for item in found if item is not None])
+
+
+def _number(before: CheckRun, after: CheckRun, tolerance: float) -> NumberChange | None:
     """The judged number of a check, not yet tested; None where a side has none."""
     one = before.judged_metric
     two = next((metric for metric in after.metrics if one is not None and metric.name == one.name), None)
@@ -174,7 +197,7 @@ def _number(before: CheckRun, after: CheckRun) -> NumberChange | None:
         return None
     same = one == two and before.subject == after.subject  # the same measurement: there is nothing to test
     because = "" if same else _unlike(before, after, one, two)
-    low, high, p_value = (None, None, None) if because or same else difference_of(one, two)
+    low, high, p_value = (None, None, None) if because or same else difference_of(one, two, tolerance)
     return NumberChange(
         check=before.check,
         metric=one.name,
@@ -188,6 +211,7 @@ def _number(before: CheckRun, after: CheckRun) -> NumberChange | None:
         p_holm=None,
         change=Change.NOT_COMPARABLE if because else Change.SAME if same else Change.NOT_SHOWN,
         because=because,
+        tolerance=tolerance,
     )
 
 
@@ -206,16 +230,19 @@ def _unlike(before: CheckRun, after: CheckRun, one: Metric, two: Metric) -> str:
     return ""
 
 
-def difference_of(before: Metric, after: Metric) -> tuple[float | None, float | None, float | None]:
-    """Interval of after less before, and the p-value of no difference, from the interval of each.
+def difference_of(
+    before: Metric, after: Metric, tolerance: float = 0.0
+) -> tuple[float | None, float | None, float | None]:
+    """Interval of after less before, and the p-value of no difference beyond a tolerance, from the interval of each.
 
     With values a, b and intervals [la, ua], [lb, ub] the ends are d - sqrt((b - lb)^2 + (ua - a)^2) and
     d + sqrt((ub - b)^2 + (a - la)^2), d = b - a. The p-value takes the half-width towards 0 as that of a normal
-    distribution, so that it is 5 % where the end of a 95 % interval is 0.
+    distribution around the tolerance, so that it is 5 % where the end of a 95 % interval is the tolerance.
 
     Args:
         before: With an interval.
         after: With an interval of the same confidence.
+        tolerance: Largest difference, either way, that counts as none.
 
     Returns:
         Lower end, upper end, p-value; all None where a side has no interval or another confidence.
@@ -230,13 +257,14 @@ def difference_of(before: Metric, after: Metric) -> tuple[float | None, float | 
     down = math.hypot(after.value - after.low, before.high - before.value)
     up = math.hypot(after.high - after.value, before.value - before.low)
     towards = down if found > 0 else up
-    if found == 0:
+    beyond = abs(found) - tolerance
+    if beyond <= 0:
         p_value = 1.0
     elif towards == 0:
         p_value = 0.0
     else:
         scale = NormalDist().inv_cdf((1 + (before.confidence or 0.95)) / 2)
-        p_value = 2 * NormalDist().cdf(-abs(found) * scale / towards)
+        p_value = 2 * NormalDist().cdf(-beyond * scale / towards)
     return found - down, found + up, p_value
 
 

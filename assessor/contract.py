@@ -226,6 +226,33 @@ class Result(Frozen):
         raise KeyError(name)
 
 
+class Sample(Frozen):
+    """How the rows of a split were drawn from more, each with the same probability.
+
+    Attributes:
+        of: Rows there were.
+        design: "simple", or "stratified" with numbers of rows in proportion to the strata.
+        by: Column of the strata.
+        strata: How many there are.
+        seed: Of the draw.
+    """
+
+    of: int
+    design: str
+    by: str | None = None
+    strata: int = 0
+    seed: int = 0
+
+    def told(self, n: int) -> str:
+        """In words, for a sample of n rows.
+
+        >>> Sample(of=1_203_441, design="stratified", by="label", strata=2).told(5_000)
+        "5,000 of 1,203,441 rows, drawn in proportion from 2 strata by 'label'"
+        """
+        drawn = f"drawn in proportion from {self.strata} strata by '{self.by}'" if self.by else "drawn at random"
+        return f"{n:,} of {self.of:,} rows, {drawn}"
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of the data, rows in the order they were loaded.
@@ -239,6 +266,7 @@ class Split:
         features: (n, ...) as the model takes them; None for a table of predictions.
         feature_names: Column names of a table of features, else empty.
         attributes: (n, k) sensitive attributes, one column each; None when none were named.
+        sample: How its rows were drawn from more; None where they are all.
     """
 
     name: str
@@ -247,6 +275,7 @@ class Split:
     features: np.ndarray | None = None
     feature_names: tuple[str, ...] = ()
     attributes: pd.DataFrame | None = None
+    sample: Sample | None = None
 
     @property
     def n(self) -> int:
@@ -273,6 +302,18 @@ class Part(NamedTuple):
     attributes: pd.DataFrame | None
 
 
+class Inputs(Protocol):
+    """Inputs of a module, row by row: a tensor, or rows that stay in a file until they are looked at."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> torch.Tensor:
+        """A slice of the rows, or those at some positions (k,), as a tensor (k, ...)."""
+        ...
+
+
 Scores = Callable[["np.ndarray"], "np.ndarray"]
 """Features (n, ...) to (n, C) float64 class probabilities, or (n,) float64 predicted values for regression."""
 
@@ -287,6 +328,8 @@ class Origin:
         revision: Commit of the repository that the assessment folder is in; None without one.
         modified: Whether files that git knows there were changed since; None without a commit.
         reload: Loads model and data once more, from scratch.
+        trusted: Whether it was loaded in a way that can run code of its files, because the user said --trust.
+        folder: The assessment folder, for files that parameters name by their digest; None without one.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -294,6 +337,8 @@ class Origin:
     revision: str | None = None
     modified: bool | None = None
     reload: Callable[[], Subject] | None = None
+    trusted: bool = False
+    folder: Path | None = None
 
 
 UNKNOWN = Origin()
@@ -417,6 +462,14 @@ class Subject(Protocol):
         """
         ...
 
+    def inputs(self, split: str) -> Inputs:
+        """Inputs as `tensors` gives them, for what reads them batch by batch and never holds all.
+
+        Raises:
+            NotApplicable: The subject is not a PyTorch module.
+        """
+        ...
+
     @property
     def baseline(self) -> Subject:
         """The model to compare with, an earlier release for instance: a PyTorch module on the same task and data.
@@ -519,7 +572,7 @@ def remark(text: str) -> None:
         found.append(text)
 
 
-def in_batches(function: Callable[..., torch.Tensor], *tensors: torch.Tensor, size: int) -> torch.Tensor:
+def in_batches(function: Callable[..., torch.Tensor], *tensors: Inputs, size: int) -> torch.Tensor:
     """`function` on batches of rows, concatenated; where the device runs out of memory, on batches half as large.
 
     Args:
@@ -603,6 +656,75 @@ class CheckInfo(Frozen):
     repeatable: bool = True
 
 
+class Condition(Frozen):
+    """A condition on one column of a split: a range of numbers, one value, or that the value is missing.
+
+    Attributes:
+        column: A feature or an attribute; unnamed features are "#3", counted from 0.
+        above: Numbers greater than this.
+        at_most: Numbers of at most this.
+        equals: The value as text.
+        missing: Whether the value is missing.
+    """
+
+    column: str = Field(min_length=1)
+    above: Number | None = None
+    at_most: Number | None = None
+    equals: str | None = None
+    missing: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Condition:
+        kinds = [self.above is not None or self.at_most is not None, self.equals is not None, self.missing]
+        if sum(kinds) != 1:
+            raise ValueError("wanted one of above and at_most, equals, or missing")
+        return self
+
+    @property
+    def told(self) -> str:
+        """In words and signs.
+
+        >>> Condition(column="age", above=40, at_most=60).told
+        '40 < age <= 60'
+        """
+        if self.missing:
+            return f"{self.column} is missing"
+        if self.equals is not None:
+            return f"{self.column} = {self.equals}"
+        if self.above is None:
+            return f"{self.column} <= {self.at_most:g}"
+        return (
+            f"{self.column} > {self.above:g}"
+            if self.at_most is None
+            else f"{self.above:g} < {self.column} <= {self.at_most:g}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Weakness:
+    """What a check found a model to be bad at, so that later models can be put to it.
+
+    Attributes:
+        told: What it is, in one sentence.
+        where: Conditions that tell a group of test rows; else there are inputs.
+        compared: Rate in which the group differs from all other rows; None where the group's error itself is meant.
+        positive: Class that is the favourable decision, where the rate needs one.
+        features: (k, ...) inputs that the model gets wrong, as it takes them.
+        labels: (k,) what is right for them, as `Split.labels` has it.
+    """
+
+    told: str
+    where: tuple[Condition, ...] = ()
+    compared: str | None = None
+    positive: str | None = None
+    features: np.ndarray | None = None
+    labels: np.ndarray | None = None
+
+
+REGRESSION_CHECK = "reliability.frozen_weakness"
+"""The check that measures what was frozen; its parameters hold the cases."""
+
+
 @dataclass(frozen=True)
 class Check:
     """A check as the engine sees it; what the entry point group `assessor.checks` offers.
@@ -612,12 +734,14 @@ class Check:
         params: Class of its parameters.
         measure: Pure: no files, no clock, no global seed, no threshold.
         plot: Draws the result on matplotlib axes, or None.
+        weakness: Finds the worst of what `measure` found once more, to be frozen; pure as `measure`; or None.
     """
 
     info: CheckInfo
     params: type[Params]
     measure: Callable[[Subject, Any, int], Result]
     plot: Callable[[Result, Axes], None] | None = field(default=None)
+    weakness: Callable[[Subject, Any, int], Weakness] | None = field(default=None)
 
     @property
     def id(self) -> str:

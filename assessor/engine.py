@@ -41,6 +41,15 @@ from assessor.registry import load_checks
 from assessor.verdicts import judge
 
 PACKAGES = ("ai-assessor", "numpy", "pandas", "scipy", "scikit-learn", "torch")
+FORMAT_PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxruntime"),
+    "xgboost": ("xgboost", "xgboost-cpu"),
+    "lightgbm": ("lightgbm",),
+    "transformers": ("transformers", "tokenizers"),
+}
+"""What else the numbers of a model in these formats may depend on."""
+THREADED = ("torch", "onnx", "transformers")
+"""Kinds of subjects that torch may compute, with as many threads as it has."""
 
 REASONS: Mapping[Need, str] = {
     Need.TEST: "test data (target.data.test)",
@@ -82,7 +91,10 @@ class Job:
 
 def subject_record(subject: Subject, kind: str, model_sha256: str | None) -> SubjectRecord:
     """Digests of what is measured."""
-    data = {name: SplitDigest(sha256=split.sha256, n=split.n) for name, split in sorted(subject.splits.items())}
+    data = {
+        name: SplitDigest(sha256=split.sha256, n=split.n, sample=split.sample)
+        for name, split in sorted(subject.splits.items())
+    }
     baseline = getattr(subject.baseline, "sha256", None) if Need.BASELINE in subject.offers else None
     untrained = getattr(subject, "architecture_sha256", None) if Need.ARCHITECTURE in subject.offers else None
     return SubjectRecord(
@@ -93,6 +105,8 @@ def subject_record(subject: Subject, kind: str, model_sha256: str | None) -> Sub
         files={name: _file_digest(path) for name, path in sorted(subject.origin.files.items())},
         dependencies={name: sha256_hex(text.encode()) for name, text in sorted(subject.origin.dependencies.items())},
         data=data,
+        trusted=subject.origin.trusted,
+        confinement=getattr(subject, "confinement", ()),
     )
 
 
@@ -138,7 +152,7 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
             raise NotApplicable(refusal)
         with fixed_randomness(job.seed), collecting() as remarks:
             result = _measured(job.check.measure(subject, job.params, job.seed))
-        result = result.model_copy(update={"remarks": (*result.remarks, *remarks)})
+        result = result.model_copy(update={"remarks": (*result.remarks, *remarks, *_samples(subject))})
         with speaking(SOURCE):
             outcome = judge(result, job.target)
     except NotApplicable as reason:
@@ -165,6 +179,16 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
         started=started,
         seconds=round(time.perf_counter() - clock, 3),
         peak_memory_bytes=_peak_memory(subject.device),
+    )
+
+
+def _samples(subject: Subject) -> tuple[str, ...]:
+    """What readers must know of splits that are samples."""
+    drawn = {name: split for name, split in sorted(subject.splits.items()) if split.sample}
+    return tuple(
+        f"The {name} split is a sample: {split.sample.told(split.n)}."
+        for name, split in drawn.items()
+        if split.sample
     )
 
 
@@ -249,16 +273,16 @@ def environment(device: str, kind: str) -> Environment:
     return Environment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
-        packages=_versions(),
+        packages=_versions(PACKAGES + FORMAT_PACKAGES.get(kind, ())),
         device=_device_name(device),
-        threads=_threads() if kind == "torch" else 1,
+        threads=_threads() if kind in THREADED else 1,
     )
 
 
-@lru_cache(maxsize=1)
-def _versions() -> Mapping[str, str]:
+@lru_cache(maxsize=len(FORMAT_PACKAGES) + 1)
+def _versions(packages: tuple[str, ...]) -> Mapping[str, str]:
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -14,6 +14,12 @@ SETTINGS = ("core.fsmonitor=false", "core.hooksPath=/dev/null", "protocol.allow=
 
 def git(folder: Path, *arguments: str) -> str | None:
     """What git prints; None where it fails, takes too long, or is missing."""
+    printed = git_bytes(folder, *arguments)
+    return None if printed is None else printed.decode("utf-8", "replace").strip()
+
+
+def git_bytes(folder: Path, *arguments: str) -> bytes | None:
+    """What git prints, byte by byte; None where it fails, takes too long, or is missing."""
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     environment |= {
         "GIT_OPTIONAL_LOCKS": "0",
@@ -33,4 +39,4 @@ def git(folder: Path, *arguments: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else None

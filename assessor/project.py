@@ -18,6 +18,7 @@ from assessor.contract import Params
 from assessor.errors import ConfigurationError, IntegrityError, UsageError, nearest
 from assessor.folder import Folder
 from assessor.model import (
+    REQUIREMENT_ID,
     Answer,
     Answers,
     Audit,
@@ -157,7 +158,11 @@ class Project(Folder):
             (check, (section, check)) for section in ("targets", "checks") for check in document.data.get(section) or {}
         ]
         waivers = (document.data.get("policy") or {}).get("waivers") or []
-        named += [(waiver["id"], ("policy", "waivers", index, "id")) for index, waiver in enumerate(waivers)]
+        named += [
+            (waiver["id"], ("policy", "waivers", index, "id"))
+            for index, waiver in enumerate(waivers)
+            if not REQUIREMENT_ID.match(waiver["id"])
+        ]
         faults = [
             f"{CONFIGURATION}:{document.lines[path]} {'.'.join(map(str, path))}: "
             f"no check '{check}'{nearest(check, known)}; see  assessor check list"
@@ -391,11 +396,12 @@ class Project(Folder):
         files, new = {}, {}
         for name, content in contents.items():
             digest = sha256_hex(content)
-            item = named.get(digest) or evidence_ref(name, content)
-            files[self._relative(digest, item)] = content
-            if digest not in register:
-                known = {"document": item.document, "collected": item.collected, "by": answer.by, "at": answer.at}
-                new[digest] = evidence_item(item.name, len(content), **known)
+            item, known = named.get(digest) or evidence_ref(name, content), register.get(digest)
+            if known is None or known.uri is None:  # what is kept elsewhere stays there
+                files[self._relative(digest, item)] = content
+            if known is None:
+                said = {"document": item.document, "collected": item.collected, "by": answer.by, "at": answer.at}
+                new[digest] = evidence_item(item.name, len(content), **said)
         return answer, files | (self._with_evidence(new) if new else {})
 
     def save_evidence(

@@ -22,7 +22,7 @@ from assessor.contract import Check, Frozen, Metric
 from assessor.engine import Job
 from assessor.errors import UsageError
 from assessor.files import write_whole
-from assessor.model import CheckRun, DataSpec, ModelSpec, Status, TargetSpec
+from assessor.model import FORMS, CheckRun, DataSpec, ModelSpec, Status, TargetSpec
 from assessor.project import now
 from assessor.registry import find_check, load_checks
 
@@ -159,7 +159,7 @@ def rerun(  # noqa: PLR0913 - what a person may choose
     wanted = [name for name in claims.runs if not ids or name in {_claimed(text, claims) for text in ids}]
     jobs, reasons = _jobs(wanted, claims, known)
     place = _place(system, output)
-    guards = [_guard(check) for check in guards_of(known)] if target.model.files else []
+    guards = [_guard(check) for check in guards_of(known)] if target.model_files else []
     measurement = Measurement(place, target, device, fresh, trust, *([step] if step else []))
     runs = {run.check: run for run in measurement.run(jobs, guards)} if jobs else {}
     return Rerun(
@@ -201,7 +201,7 @@ def target_of(claims: Claims, system: Path, replacement: Replacement) -> TargetS
         raise UsageError(f"{claims.where}: nothing was measured there, so there is nothing to measure again")
     model = target.model
     if replacement.model is not None:
-        model = model.model_copy(update=_source(replacement.model, ("load", "predictions"), "--model"))
+        model = _other_model(model, replacement.model)
     data = dict(target.data)
     for split, text in replacement.data.items():
         if data.get(split) is None:
@@ -216,6 +216,13 @@ def target_of(claims: Claims, system: Path, replacement: Replacement) -> TargetS
     return changed
 
 
+def _other_model(model: ModelSpec, text: str) -> ModelSpec:
+    """The model with another source: an address in place of an address, else code or a table in place of any."""
+    if model.endpoint is not None and text.startswith(("https://", "http://")):
+        return model.model_copy(update={"endpoint": model.endpoint.model_copy(update={"url": text})})
+    return model.model_copy(update={**dict.fromkeys(FORMS), **_source(text, ("load", "predictions"), "--model")})
+
+
 def _source(text: str, fields: tuple[str, str], option: str) -> dict[str, str | None]:
     load, table = fields
     if text.lower().endswith(TABLES):
@@ -227,30 +234,52 @@ def _source(text: str, fields: tuple[str, str], option: str) -> dict[str, str | 
 
 def _names(target: TargetSpec) -> Iterable[tuple[str, str]]:
     """Everything that a target names, by field."""
-    model: ModelSpec = target.model
-    for field in ("load", "predictions", "build", "train"):
-        if (name := getattr(model, field)) is not None:
-            yield f"target.model.{field}", name
-    yield from (("target.model.files", name) for name in model.files)
+    for field, form in (("target.model", target.model), ("target.baseline", target.baseline)):
+        if form is None:
+            continue
+        for name in ("load", "predictions", "build", "train"):
+            if (named := getattr(form, name, None)) is not None:
+                yield f"{field}.{name}", named
+        yield from ((f"{field}.files", name) for name in form.named_files)
+        if form.endpoint is not None:
+            yield f"{field}.endpoint", form.endpoint.url
+            if form.endpoint.openapi is not None:
+                yield f"{field}.endpoint.openapi", form.endpoint.openapi
     yield from (("target.dependencies", name) for name in target.dependencies)
-    if target.baseline is not None:
-        yield "target.baseline.load", target.baseline.load
     for split, spec in target.data:
         if isinstance(spec, DataSpec):
-            yield from ((f"target.data.{split}", name) for name in (spec.load, spec.file) if name is not None)
+            yield from ((f"target.data.{split}", name) for name in spec.named_paths)
+            if spec.sql is not None:
+                yield f"target.data.{split}.sql", spec.sql.query
 
 
 def _refuse_outside(name: str, field: str, system: Path) -> None:
+    if field.endswith(".sql"):
+        raise UsageError(
+            f"{field}: the report names a query, and what a report names is not asked of your database; write its rows "
+            "to a file and name it with --data"
+        )
+    if field.endswith(".endpoint"):
+        raise UsageError(
+            f"{field}: the report names the address {name}, and what a report names is not asked; to ask it, "
+            f"give it yourself with  --model {name}"
+        )
     module, colon, _ = name.partition(":")
     path = Path(*module.split(".")) if colon else Path(name)
     found = [system / path.with_suffix(".py"), system / path / "__init__.py"] if colon else [system / path]
-    inside = any(one.is_file() and one.resolve().is_relative_to(system.resolve()) for one in found)
+    inside = any(one.exists() and _is_inside(one, system) for one in found)
     if path.is_absolute() or ".." in path.parts or not inside:
         option = "--model" if field.startswith("target.model") else "--data"
         raise UsageError(
             f"{field}: the report names '{name}', which is not in {system}; name the folder of the system with "
             f"--system, or another source with {option}"
         )
+
+
+def _is_inside(path: Path, system: Path) -> bool:
+    """Whether a file, or a folder with all its files, lies in the system's folder, whatever links say."""
+    files = [path, *path.iterdir()] if path.is_dir() else [path]
+    return all(one.resolve().is_relative_to(system.resolve()) for one in files)
 
 
 def _claimed(text: str, claims: Claims) -> str:

@@ -227,6 +227,10 @@ def changed(project: Project, tmp_path: Path, *path: str, value: object) -> Clai
         (("target", "data", "test", "file"), "/etc/hostname"),
         (("target", "data", "train"), {"load": "subprocess:getoutput"}),
         (("target", "baseline"), {"load": "shutil:rmtree"}),
+        (("target", "baseline"), {"state_dict": "/tmp/w.pt", "build": "system:build"}),
+        (("target", "model"), {"onnx": "../m.onnx"}),
+        (("target", "model"), {"transformers": "/usr"}),
+        (("target", "model"), {"safetensors": "p.csv", "build": "shutil:rmtree"}),
     ],
 )
 def test_a_report_reaches_nothing_outside_the_folder(
@@ -244,6 +248,26 @@ def test_a_link_out_of_the_folder_is_outside(project: Project, tmp_path: Path) -
     with pytest.raises(UsageError, match=r"link\.csv"):
         target_of(claims, project.folder, Replacement())
     assert target_of(claims, project.folder, Replacement(str(tmp_path / "secret.csv"))).model.predictions
+
+
+def test_a_folder_with_a_link_out_of_it_is_outside(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(b"s")
+    (project.folder / "net").mkdir()
+    claims = changed(project, tmp_path, "target", "model", value={"transformers": "net"})
+    assert target_of(claims, project.folder, Replacement()).model.transformers == "net"
+    (project.folder / "net" / "model.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(UsageError, match="the report names 'net', which is not in"):
+        target_of(claims, project.folder, Replacement())
+
+
+def test_an_address_in_a_report_is_not_asked(project: Project, tmp_path: Path) -> None:
+    claims = changed(project, tmp_path, "target", "model", value={"endpoint": "https://inside.example/admin"})
+    with pytest.raises(UsageError, match=r"names the address https://inside\.example/admin, and what a report"):
+        target_of(claims, project.folder, Replacement())
+    mine = target_of(claims, project.folder, Replacement("https://mine.example/m")).model.endpoint
+    assert mine is not None
+    assert mine.url == "https://mine.example/m"
+    assert target_of(claims, project.folder, Replacement(str(project.folder / "p.csv"))).model.endpoint is None
 
 
 @pytest.mark.parametrize(

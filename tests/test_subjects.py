@@ -235,7 +235,7 @@ def test_files(load: Loader, kind: str) -> None:
         ("d.csv", b"a,y\n", "the table has no rows"),
         ("d.csv", b"a,y\n1,2,3,4\n5\n\xff", "cannot read "),
         ("d.parquet", b"no parquet", "cannot read "),
-        ("d.txt", b"a", "found d.txt, wanted a .csv or .parquet file"),
+        ("d.txt", b"a", "found d.txt, wanted a .csv, .csv.gz, .parquet, .arrow, .feather, .npz or .npy file"),
     ],
 )
 def test_files_that_cannot_be_read(load: Loader, file: str, content: bytes | None, told: str) -> None:
@@ -258,7 +258,7 @@ def test_missing_numbers_of_a_table_are_missing_features(load: Loader) -> None:
 def test_no_data_named(load: Loader) -> None:
     assert (
         load.refusal(TORCH, data={"test": {}})
-        == "target.data.test: wanted load (module:callable) or file (csv or parquet)"
+        == "target.data.test: wanted one of load, file, images, dataset, sql, which say where the data are"
     )
 
 
@@ -973,7 +973,7 @@ def test_training_data_is_never_the_test_table(load: Loader) -> None:
     given["data"]["train"] = {"label": "y", "prediction": "p"}
     assert (
         load.refusal(table=TABLE, **given)
-        == "target.data.train: wanted load (module:callable) or file (csv or parquet)"
+        == "target.data.train: wanted one of load, file, images, dataset, sql, which say where the data are"
     )
     given["data"]["train"]["file"] = "t.csv"
     assert Need.TRAIN in load(table=TABLE, **given)[0].offers

@@ -68,7 +68,8 @@ def test_text_that_is_refused(text: str | bytes, told: str) -> None:
         (START + "polcy: {}\n", "f.yaml:4 polcy: unknown key 'polcy'; did you mean 'policy'?"),
         (
             START + "policy:\n  zzz: 1\n",
-            "f.yaml:5 policy.zzz: unknown key 'zzz'; known here: fail_on, incomplete, answers, waivers",
+            "f.yaml:5 policy.zzz: unknown key 'zzz'; known here: mode, fail_on, incomplete, answers, contradictions, "
+            "deviations, dimensions, needs, baseline, waivers",
         ),
         (
             START + "targets:\n  a.b: {interval: [0, 1], becaus: x}\n",

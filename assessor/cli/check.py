@@ -93,7 +93,7 @@ def run(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is already measured.")] = False,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Load the model even where its files hold what should not be loaded.")
+        bool, typer.Option("--trust", help="Load the model even where its files, or their format, can run code.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -109,6 +109,34 @@ def run(
         print_runs(runs)
     if any(run.outcome.status is Status.ERROR for run in runs):
         raise typer.Exit(3)
+
+
+@app.command()
+def freeze(
+    check_id: Annotated[str, typer.Argument(metavar="ID", autocompletion=complete_check)],
+    project: ProjectOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the case; default: after the check.")] = None,
+    at_most: Annotated[
+        float | None, typer.Option(help="Target: the worst frozen case's error at most.", show_default=False)
+    ] = None,
+    because: Annotated[str, typer.Option(help="Why it must not come back.", show_default=False)] = "",
+    by: Annotated[str | None, typer.Option(help="Who; default: the user of this machine.", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default=False)] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load the model even where its files hold what should not be loaded.")
+    ] = False,
+) -> None:
+    """Keep a weakness that a check found: every later run measures it, and the gate judges it."""
+    from assessor.contract import REGRESSION_CHECK
+    from assessor.freezing import Wish, freeze
+    from assessor.project import current_user
+
+    wish = Wish(name, at_most, because, by or current_user())
+    found = freeze(open_project(project), check_id, wish, device=device, trust=trust)
+    out().print(_("frozen as {name}: {told}", name=found.name, told=plain(retold(found.told))))
+    if found.file:
+        out().print(_("its inputs are in {path}", path=plain(found.file)))
+    out().print(_("measure it with  assessor check run {check}", check=REGRESSION_CHECK))
 
 
 def print_runs(runs: list[CheckRun]) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, plain, print_json, styled
-from assessor.errors import UsageError
-from assessor.messages import _
+from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, plain, styled, visible
+from assessor.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from assessor.gate import GateDecision
+    from assessor.gate_formats import GateReport
 
-FORMATS = ("text", "json")
+SUMMARY = "GITHUB_STEP_SUMMARY"
+SUMMARY_BYTES = 1_000_000  # GitHub takes 1 MiB a step
 
 
 def register(app: typer.Typer) -> None:
@@ -24,43 +26,104 @@ def register(app: typer.Typer) -> None:
 
 def gate(
     project: ProjectOption = None,
-    format_: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
-    output: Annotated[Path | None, typer.Option(help="Write the JSON to this file too.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML file in place of `policy` in assessor.yaml.", show_default=False)
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REPORT|FOLDER|REF",
+            help="Earlier results: a PDF report, its record, a folder, or a git branch, tag or commit.",
+            show_default=False,
+        ),
+    ] = None,
+    trust: Annotated[
+        list[Path] | None, typer.Option(help="PEM certificate of an authority you trust; repeatable.")
+    ] = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT[=FILE]",
+            help="text, json, sarif, junit, github, gitlab or markdown; repeatable as FORMAT=FILE. Default: text.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the format to this file; without --format, JSON.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Decide by the policy: exit 0 open, 1 forbidden, 3 cannot be judged."""
     from datetime import UTC, datetime
 
-    from assessor.assessment import Assessment
-    from assessor.gate import decide
+    from assessor.gating import gated
 
-    if format_ not in FORMATS:
-        raise UsageError(f"--format: found '{format_}', wanted one of {', '.join(FORMATS)}")
-    found = Assessment.read(open_project(project))
+    shown, files = _wanted(format_ or [], output, as_json=as_json)
     today = datetime.now(UTC).date()
-    decision = decide(found.configuration, found.catalog, found.answers, found.runs, today=today)
+    report = gated(open_project(project), today=today, policy=policy, baseline=baseline, trust=tuple(trust or ()))
+    _write(report, shown, files)
+    raise typer.Exit(report.decision.exit_code)
+
+
+def _wanted(formats: list[str], output: Path | None, *, as_json: bool) -> tuple[str, list[tuple[str, Path]]]:
+    """What goes to standard output, and what to which file."""
+    from assessor.gate_formats import FORMATS
+
+    pairs = [(name, path) for name, _sign, path in (item.partition("=") for item in formats)]
+    for name, _path in pairs:
+        if name not in FORMATS:
+            hint = nearest(name, FORMATS) or f"; wanted one of {', '.join(FORMATS)}"
+            raise UsageError(f"--format: found '{name}'{hint}")
+    files = [(name, Path(path)) for name, path in pairs if path]
+    plain_ = [name for name, path in pairs if not path] or (["json"] if as_json else [])
+    if len(plain_) > 1:
+        raise UsageError(
+            f"--format: found {', '.join(plain_)} for standard output, wanted one; write the others as FORMAT=FILE"
+        )
     if output is not None:
-        output.write_text(decision.model_dump_json(indent=2), "utf-8")
-    if as_json or format_ == "json":
-        print_json({**decision.model_dump(mode="json"), "sentence": decision.sentence})
+        return "json" if as_json else "text", [*files, (plain_[0] if plain_ else "json", output)]
+    return plain_[0] if plain_ else "text", files
+
+
+def _write(report: GateReport, shown: str, files: list[tuple[str, Path]]) -> None:
+    from assessor.files import write_whole
+    from assessor.gate_formats import written
+
+    for name, path in files:
+        try:
+            write_whole(path, written(report, name).encode())
+        except OSError as fault:
+            raise UsageError(f"--format {name}={path}: cannot write it: {fault.strerror}") from fault
+    if shown == "text":
+        _print(report)
     else:
-        _print(decision)
-    raise typer.Exit(decision.exit_code)
+        sys.stdout.write(written(report, shown))
+    if "github" in {shown, *(name for name, _path in files)}:
+        _summarise(report)
 
 
-def _print(decision: GateDecision) -> None:
-    console = out()
-    titled = {
-        _("forbidden"): decision.blocking,
-        _("cannot judge"): decision.incomplete,
-        _("waived"): decision.waived,
-        _("not judged"): decision.not_judged,
-        _("not forbidden"): decision.tolerated,
-    }
-    width = max(map(len, titled))
-    for title, findings in titled.items():
-        for finding in findings:
-            console.print(f"[bold]{title:{width}}[/] {finding.id}  {styled(finding.status)}  {plain(finding.sentence)}")
-    for check in decision.passed:
-        console.print(f"{'':{width}} {check}  {styled('pass')}")
-    console.print(_("gate {sentence}", sentence=decision.sentence))
+def _print(report: GateReport) -> None:
+    from assessor.gate_formats.text import closing, lines
+
+    console, rows = out(), lines(report)
+    width = max((len(row.title) for row in rows), default=0)
+    for row in rows:
+        told = f"[bold]{row.title:{width}}[/]  {plain(row.id)}  {styled(row.status)}  {plain(row.sentence)}"
+        console.print(told.rstrip(), soft_wrap=not console.is_terminal)
+    for line in closing(report.decision):
+        console.print(plain(line), style="bold")
+
+
+def _summarise(report: GateReport) -> None:
+    """Add to the summary of the step, where GitHub names a file for it."""
+    path = os.environ.get(SUMMARY)
+    if not path:
+        return
+    from assessor.gate_formats import markdown
+
+    try:
+        with Path(path).open("a", encoding="utf-8") as stream:
+            stream.write(markdown.written(report, SUMMARY_BYTES))
+    except OSError as fault:
+        raise UsageError(f"{SUMMARY}: cannot write {visible(path)}: {fault.strerror}") from fault

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from assessor.contract import MAX_INTEGER, Frozen, Number, Task
+from assessor.model.data import Data
+from assessor.model.sources import BaselineSpec, ModelSpec
 from assessor.model.words import CheckId, Identifier, OptionalText, Text
 
 
@@ -106,88 +108,6 @@ class System(Frozen):
     assessed_by: OptionalText = ""
 
 
-Callable_ = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-
-
-class ModelSpec(Frozen):
-    """Where the model is: exactly one of `load` (module:callable) or `predictions` (a table).
-
-    Attributes:
-        load: Gives the trained model.
-        predictions: A table of predictions, when the model itself is not at hand.
-        outputs: What the model gives; needed where it gives probabilities.
-        build: Gives a new, untrained PyTorch module of the same architecture.
-        train: Takes features, labels (positions in `classes`, or values) and a seed; gives a PyTorch module newly
-            trained on them, as the model was.
-        files: Files that hold the model; they are looked into before it is loaded.
-    """
-
-    load: Callable_ | None = None
-    predictions: str | None = None
-    build: Callable_ | None = None
-    train: Callable_ | None = None
-    files: tuple[str, ...] = ()
-    outputs: Literal["logits", "probabilities"] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> ModelSpec:
-        if (self.load is None) == (self.predictions is None):
-            raise ValueError("wanted exactly one of load (module:callable) or predictions (a csv or parquet file)")
-        return self
-
-
-class DataSpec(Frozen):
-    """Where one split is, and which columns mean what.
-
-    Attributes:
-        load: `module:callable` giving (X, y), (X, y, attributes), a DataFrame or a torch Dataset.
-        file: csv or parquet, relative to the assessment folder.
-        label: Column of true labels.
-        features: Columns of features; default all others.
-        sensitive: Columns of sensitive attributes.
-        prediction: Column of predicted labels, for a table of predictions.
-        score: Column of the positive class's probability, or one column a class in order.
-    """
-
-    load: Callable_ | None = None
-    file: str | None = None
-    label: str | None = None
-    features: tuple[str, ...] | None = None
-    sensitive: tuple[str, ...] = ()
-    prediction: str | None = None
-    score: str | tuple[str, ...] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> DataSpec:
-        if self.load is not None and self.file is not None:
-            raise ValueError("found both load and file, wanted one")
-        return self
-
-
-class Data(Frozen):
-    """The splits.
-
-    Attributes:
-        train: What the model was trained on.
-        test: What it is judged on.
-        design: Repeated inputs at known values of one parameter (an angle, a contrast, a dose), which is the label.
-        ood: Inputs from outside the field of use; labels are not needed.
-        production: Inputs met in use; labels are not needed.
-    """
-
-    train: DataSpec | None = None
-    test: DataSpec
-    design: DataSpec | None = None
-    ood: DataSpec | None = None
-    production: DataSpec | None = None
-
-
-class BaselineSpec(Frozen):
-    """The model to compare with: an earlier release, another client's or seed's, for the same task and data."""
-
-    load: Callable_
-
-
 class TargetSpec(Frozen):
     """What is measured: task, model, data, device; what it is compared with; files that list its packages."""
 
@@ -199,6 +119,11 @@ class TargetSpec(Frozen):
     data: Data
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     seed: int = Field(default=0, ge=0, le=MAX_INTEGER)
+
+    @property
+    def model_files(self) -> tuple[str, ...]:
+        """Files and folders that are looked into before the model, or the one it is compared with, is loaded."""
+        return (*self.model.named_files, *(self.baseline.named_files if self.baseline else ()))
 
 
 Interval = tuple[Number | None, Number | None]
@@ -227,35 +152,104 @@ class Target(Frozen):
         return self
 
 
-class Waiver(Frozen):
-    """A named person's decision to accept one check's failure for a time."""
+class Excuse(StrEnum):
+    """What a waiver may cover. A crashed check and a missing result are never covered."""
 
-    id: CheckId
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    NOT_APPLICABLE = "not_applicable"
+    UNANSWERED = "unanswered"
+    CONTRADICTION = "contradiction"
+    DEVIATION = "deviation"
+    WORSE = "worse"
+    WENT = "went"
+    NOT_COMPARABLE = "not_comparable"
+
+
+USUAL_EXCUSES = tuple(item for item in Excuse if item not in {Excuse.WORSE, Excuse.WENT, Excuse.NOT_COMPARABLE})
+
+
+class Waiver(Frozen):
+    """A named person's decision to accept one finding for a time.
+
+    Attributes:
+        id: The check or requirement.
+        covers: What of it is accepted; by default all but what a comparison with a baseline found.
+        because: Why.
+        by: Who.
+        until: The last day.
+    """
+
+    id: Identifier
+    covers: tuple[Excuse, ...] = Field(default=USUAL_EXCUSES, min_length=1)
     because: Text
     by: Text
     until: date
+
+
+Outcomes = tuple[Literal["fail", "inconclusive", "error"], ...]
+Asked = Literal["none", "criteria", "all"]
+
+
+class Rule(Frozen):
+    """What the gate decides on in one dimension or at one protection need, beside what holds everywhere.
+
+    Attributes:
+        fail_on: Check outcomes that block too.
+        answers: Which unanswered requirements count as incomplete too.
+    """
+
+    fail_on: Outcomes = ()
+    answers: Asked = "none"
+
+
+class BaselinePolicy(Frozen):
+    """What the gate makes of a comparison with an earlier result.
+
+    Attributes:
+        block: Whether a number that got worse blocks (exit 1) or is shown only.
+        tolerance: By how much the judged number of a check may get worse, in its unit.
+    """
+
+    block: Literal["worse", "nothing"] = "worse"
+    tolerance: Mapping[CheckId, Annotated[Number, Field(ge=0)]] = Field(default_factory=dict)
+
+
+DimensionName = Annotated[str, StringConstraints(pattern=rf"^({'|'.join(DIMENSION_NAMES)}|X-[A-Z]+)$")]
 
 
 class Policy(Frozen):
     """What the gate decides on.
 
     Attributes:
+        mode: `observe` says everything and ends with 0, but where nothing could be judged at all.
         fail_on: Check outcomes that block (exit 1).
-        incomplete: Whether a missing, inconclusive or crashed result blocks (exit 3).
+        incomplete: Whether what cannot be judged blocks (exit 3); a crashed check and a missing result always do.
         answers: Which unanswered requirements count as incomplete.
-        waivers: Accepted failures.
+        contradictions: Whether a statement that a measurement contradicts blocks (exit 1).
+        deviations: Whether what the auditor found partly or not fulfilled is shown, or blocks (exit 1).
+        dimensions: More of fail_on and answers for one dimension; the strictest rule counts.
+        needs: More of both for dimensions of one protection need.
+        baseline: What is made of a comparison with an earlier result.
+        waivers: Accepted findings.
     """
 
-    fail_on: tuple[Literal["fail", "inconclusive", "error"], ...] = ("fail",)
+    mode: Literal["enforce", "observe"] = "enforce"
+    fail_on: Outcomes = ("fail",)
     incomplete: Literal["error", "ignore"] = "error"
-    answers: Literal["none", "criteria", "all"] = "none"
+    answers: Asked = "none"
+    contradictions: Literal["show", "block"] = "show"
+    deviations: Literal["ignore", "show", "block"] = "ignore"
+    dimensions: Mapping[DimensionName, Rule] = Field(default_factory=dict)
+    needs: Mapping[Level, Rule] = Field(default_factory=dict)
+    baseline: BaselinePolicy = BaselinePolicy()
     waivers: tuple[Waiver, ...] = ()
 
     @model_validator(mode="after")
-    def _one_waiver_a_check(self) -> Policy:
-        checks = [waiver.id for waiver in self.waivers]
-        if len(set(checks)) < len(checks):
-            raise ValueError(f"waivers: found two for one check among {', '.join(checks)}, wanted one")
+    def _one_waiver_a_finding(self) -> Policy:
+        covered = [(waiver.id, excuse) for waiver in self.waivers for excuse in waiver.covers]
+        if twice := sorted({f"{name} ({excuse})" for name, excuse in covered if covered.count((name, excuse)) > 1}):
+            raise ValueError(f"waivers: found two for one finding: {', '.join(twice)}; wanted one")
         return self
 
 

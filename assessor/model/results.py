@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from assessor.contract import Document, Frozen, Metric, Result, Series, Table
+from assessor.contract import Document, Frozen, Metric, Result, Sample, Series, Table
 from assessor.model.configuration import Interval
 from assessor.model.words import CheckId, Sha256, Text
 
@@ -42,14 +42,27 @@ class JudgedTarget(Frozen):
 
 
 class SplitDigest(Frozen):
-    """Digest and size of one split."""
+    """Digest and size of one split, and how its rows were drawn from more, where they were."""
 
     sha256: Sha256
     n: int
+    sample: Sample | None = None
 
 
 class SubjectRecord(Frozen):
-    """Exactly what was measured."""
+    """Exactly what was measured.
+
+    Attributes:
+        kind: "torch", "sklearn", "files", or the model's format as assessor.yaml calls it.
+        model_sha256: Digest of the model: of its parameters, or of its file.
+        baseline_sha256: That of the model it is compared with.
+        architecture_sha256: That of the untrained model.
+        files: Digests of the files that hold the model.
+        dependencies: Digests of the files that list its packages.
+        data: Digests and sizes of the splits.
+        trusted: Whether --trust loaded it although its files can run code.
+        confinement: What kept a model in a process of its own from everything else; empty for one in this process.
+    """
 
     kind: str
     model_sha256: Sha256 | None
@@ -58,6 +71,8 @@ class SubjectRecord(Frozen):
     files: Mapping[str, Sha256] = {}
     dependencies: Mapping[str, Sha256] = {}
     data: Mapping[str, SplitDigest]
+    trusted: bool = False
+    confinement: tuple[str, ...] = ()
 
 
 class Environment(Frozen):

@@ -7,14 +7,16 @@ from typing import NoReturn
 
 from assessor.contract import Need, NotApplicable, Origin, Split, Task
 from assessor.subjects.data import offered_by
+from assessor.subjects.no_module import NoModule
 
 NOT_LOADED = "the model is not loaded yet"
 
 
-class FilesSubject:
+class FilesSubject(NoModule):
     """Files alone; see `assessor.contract.Subject`."""
 
     device = "cpu"
+    no_module = NOT_LOADED
     classes: tuple[str, ...] = ()
     splits: Mapping[str, Split] = {}
 
@@ -54,27 +56,5 @@ class FilesSubject:
         raise NotApplicable(NOT_LOADED)
 
     def refit(self, rows: object, seed: int, labels: object = None) -> NoReturn:
-        """Never there."""
-        raise NotApplicable(NOT_LOADED)
-
-    @property
-    def module(self) -> NoReturn:
-        """Never there."""
-        raise NotApplicable(NOT_LOADED)
-
-    def logits(self, inputs: object) -> NoReturn:
-        """Never there."""
-        raise NotApplicable(NOT_LOADED)
-
-    def tensors(self, split: str) -> NoReturn:
-        """Never there."""
-        raise NotApplicable(NOT_LOADED)
-
-    @property
-    def baseline(self) -> NoReturn:
-        """Never there."""
-        raise NotApplicable(NOT_LOADED)
-
-    def new_module(self) -> NoReturn:
         """Never there."""
         raise NotApplicable(NOT_LOADED)

@@ -15,22 +15,24 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import pandas as pd
 
-from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Part, Split, Task, whole_split
+from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Part, Sample, Split, Task, whole_split
 from assessor.errors import UsageError
-from assessor.model import DataSpec, TargetSpec
+from assessor.model import SOURCES, DataSpec, TargetSpec
 from assessor.subjects.data import (
     check_columns,
     class_order,
     distinct_texts,
     encode_labels,
+    named_table,
     numbers,
     offered_by,
+    ready,
     refuse_missing,
     score_columns,
 )
 from assessor.subjects.digests import RowsDigest
 from assessor.subjects.loading import call_user
-from assessor.subjects.tables import Table, table_of_file, table_of_frame
+from assessor.subjects.tables import Table, plain, table_of_frame
 
 NO_MODEL = "only a table of predictions is at hand, not the model"
 
@@ -119,6 +121,10 @@ class PredictionsSubject:
         """Never there."""
         raise NotApplicable(NO_MODEL)
 
+    def inputs(self, split: str) -> NoReturn:
+        """Never there."""
+        raise NotApplicable(NO_MODEL)
+
     @property
     def baseline(self) -> NoReturn:
         """Never there."""
@@ -172,12 +178,11 @@ def _table(spec: DataSpec, name: str, target: TargetSpec, folder: Path) -> Table
             raise UsageError(
                 f"{where}: found arrays, wanted a table (a file or a DataFrame) with the column '{column}'"
             )
-        table = table_of_frame(found, where)
+        table = ready(table_of_frame(found, where), spec)
     else:
-        file = spec.file or (target.model.predictions if name == "test" else None)
-        if file is None:
-            raise UsageError(f"{field}: wanted load (module:callable) or file (csv or parquet)")
-        table = table_of_file(folder / file, field, f"{field} ({file})")
+        if name == "test" and all(getattr(spec, source) is None for source in SOURCES):
+            spec = spec.model_copy(update={"file": target.model.predictions})
+        table = named_table(spec, field, folder)
     check_columns(table.columns, table.rows, spec, name, table.where)
     return table
 
@@ -337,6 +342,10 @@ class _StoredSplit(Split):
     @property
     def sensitive(self) -> tuple[str, ...]:
         return self._outputs.spec.sensitive
+
+    @property
+    def sample(self) -> Sample | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._outputs.table.sample
 
 
 class _Stored(Mapping[str, np.ndarray]):

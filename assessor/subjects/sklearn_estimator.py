@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,12 +22,15 @@ from assessor.subjects.data import (
     splits_of,
 )
 from assessor.subjects.loading import own_name
+from assessor.subjects.no_module import NoModule
+from assessor.subjects.spool import in_slices
 
 
-class SklearnSubject:
+class SklearnSubject(NoModule):
     """An estimator with its data; see `assessor.contract.Subject`."""
 
     device = "cpu"
+    no_module = "a scikit-learn estimator is no PyTorch module"
 
     def __init__(
         self,
@@ -143,7 +146,8 @@ class SklearnSubject:
         if (what, split) not in self._cache:
             features = self.splits[split].features
             assert features is not None
-            made = self._scored(self._estimator, features) if what == "scores" else self.query(features)
+            ask = partial(self._scored, self._estimator) if what == "scores" else self.query
+            made = np.concatenate([ask(features[rows]) for rows in in_slices(features)])
             self._cache[what, split] = np.asarray(made, np.int64 if made.dtype.kind == "i" else np.float64)
         return self._cache[what, split]
 
@@ -152,28 +156,6 @@ class SklearnSubject:
         names = self.splits["test"].feature_names
         known = hasattr(self._estimator, "feature_names_in_") and len(names) == features.shape[1]
         return pd.DataFrame(features, columns=list(names)) if known else features
-
-    @property
-    def module(self) -> NoReturn:
-        """Never there."""
-        raise NotApplicable("a scikit-learn estimator is no PyTorch module")
-
-    def logits(self, inputs: object) -> NoReturn:
-        """Never there."""
-        raise NotApplicable("a scikit-learn estimator gives no gradients")
-
-    def tensors(self, split: str) -> NoReturn:
-        """Never there."""
-        raise NotApplicable("a scikit-learn estimator is no PyTorch module")
-
-    @property
-    def baseline(self) -> NoReturn:
-        """Never there."""
-        raise NotApplicable("a scikit-learn estimator is no PyTorch module")
-
-    def new_module(self) -> NoReturn:
-        """Never there."""
-        raise NotApplicable("a scikit-learn estimator is no PyTorch module")
 
 
 def sklearn_subject(
@@ -207,7 +189,7 @@ def sklearn_subject(
     try:
         subject.query(features[:1])
     except Exception as fault:  # estimators raise many kinds, NotFittedError among them
-        raise UsageError(f"target.model.load: predict raised {type(fault).__name__}: {fault}") from fault
+        raise UsageError(f"target.model.{spec.model.form}: predict raised {type(fault).__name__}: {fault}") from fault
     return subject
 
 
@@ -216,7 +198,8 @@ def _classes(estimator: Any, spec: TargetSpec) -> tuple[str, ...]:
     if known is None:
         name = type(estimator).__name__
         raise UsageError(
-            f"target.model.load: {name} knows no classes, so it is not fitted or no classifier ({spec.task})"
+            f"target.model.{spec.model.form}: {name} knows no classes, so it is not fitted or no classifier "
+            f"({spec.task})"
         )
     classes = tuple(label_texts(np.asarray(known)))
     if spec.task is Task.BINARY and len(classes) != 2:

@@ -1,17 +1,19 @@
-"""Tables of columns: a csv or parquet file or a DataFrame, read whole or in parts that do not grow with the file."""
+"""Tables of columns, read in parts that do not grow with their source."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from assessor.errors import UsageError
+from assessor.contract import Sample
+from assessor.errors import UsageError, nearest
+from assessor.subjects.spool import mapped_bytes, scratch, write
 
-PART = 2**18  # rows of a part
+PART = 2**18  # most rows of a part
+_PART_BYTES = 2**23  # bytes of a part, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,10 @@ class Table:
         columns: Names of all columns.
         rows: Number of rows.
         whole: Gives the named columns, all rows.
-        parts: Gives the named columns in parts of rows, in order.
+        parts: Gives the named columns in parts of rows, in order, the same at every call.
+        label: Column of labels unless another is named.
+        features: Columns of features unless others are named; None for all others.
+        sample: How its rows were drawn from more; None for all rows.
     """
 
     where: str
@@ -31,6 +36,9 @@ class Table:
     rows: int
     whole: Callable[[Sequence[str]], pd.DataFrame]
     parts: Callable[[Sequence[str]], Iterator[pd.DataFrame]]
+    label: str | None = None
+    features: tuple[str, ...] | None = None
+    sample: Sample | None = None
 
 
 def table_of_frame(frame: pd.DataFrame, where: str) -> Table:
@@ -43,80 +51,93 @@ def table_of_frame(frame: pd.DataFrame, where: str) -> Table:
     return Table(where, tuple(frame.columns), len(frame), chosen, lambda names: iter([chosen(names)]))
 
 
-def table_of_file(path: Path, field: str, where: str) -> Table:
-    """A file as a table: parquet in parts, csv read whole.
+def table_of_parts(
+    where: str, columns: Sequence[str], rows: int, parts: Callable[[Sequence[str]], Iterator[pd.DataFrame]]
+) -> Table:
+    """A table that is read in parts; all rows are the parts together."""
+    return Table(where, tuple(columns), rows, together(parts), parts)
+
+
+def table_of_stream(frames: Iterator[pd.DataFrame], where: str) -> Table:
+    """A table of rows that come once only: kept in a temporary file of our own.
 
     Args:
-        path: The file.
-        field: The configuration field that names it.
+        frames: Parts of rows, at least one, all with the same columns.
         where: How messages call the table.
+
+    Returns:
+        The table.
+    """
+    file, rows = scratch(), 0
+    columns: tuple[str, ...] = ()
+    for frame in frames:
+        write(file, pickle.dumps(frame, protocol=5), where)
+        rows, columns = rows + len(frame), tuple(map(str, frame.columns))
+    kept = mapped_bytes(file)
+
+    def parts(names: Sequence[str]) -> Iterator[pd.DataFrame]:
+        at = 0
+        while at < len(kept):
+            kept.seek(at)
+            frame: pd.DataFrame = pickle.load(kept)  # noqa: S301 - written above, and nobody else has the file
+            at = kept.tell()
+            yield frame[list(names)]
+
+    return table_of_parts(where, columns, rows, parts)
+
+
+def together(
+    parts: Callable[[Sequence[str]], Iterator[pd.DataFrame]],
+) -> Callable[[Sequence[str]], pd.DataFrame]:
+    """Function that gives all rows of the named columns."""
+    return lambda names: joined(list(parts(names)))
+
+
+def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One table of several, one below the other."""
+    return pd.concat([plain(frame) for frame in frames], ignore_index=True)
+
+
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Texts as themselves where a reader gives them as numbered categories, which differ from part to part."""
+    coded = [name for name in frame if isinstance(frame[name].dtype, pd.CategoricalDtype)]
+    return frame.astype({name: frame[name].cat.categories.dtype for name in coded}) if coded else frame
+
+
+def rows_a_part(row_bytes: float) -> int:
+    """How many rows of that size to read at once."""
+    return max(1, min(PART, int(_PART_BYTES / max(1.0, row_bytes))))
+
+
+def renamed(table: Table, names: Mapping[str, str]) -> Table:
+    """The table with columns called by our names.
+
+    Args:
+        table: As it is.
+        names: Our name to its name.
 
     Returns:
         The table.
 
     Raises:
-        UsageError: No such file, another format, or not readable.
+        UsageError: It has no such column, or another one by our name.
     """
-    if not _is_parquet(path):
-        return table_of_frame(read_table(path, field), where)
-    _refuse_missing(path, field)
-    with _reading(path, field):
-        from pyarrow.parquet import ParquetFile
+    if not names:
+        return table
+    for column in names.values():
+        if column not in table.columns:
+            told = f"{nearest(column, table.columns)}; columns: {', '.join(table.columns)}"
+            raise UsageError(f"{table.where}: columns: no column '{column}'{told}")
+    ours = {theirs: name for name, theirs in names.items()}
+    columns = tuple(ours.get(name, name) for name in table.columns)
+    if len(set(columns)) < len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise UsageError(f"{table.where}: columns: two columns would be called '{twice}'")
 
-        with ParquetFile(path) as file:
-            names, rows = tuple(file.schema_arrow.names), file.metadata.num_rows
+    def parts(wanted: Sequence[str]) -> Iterator[pd.DataFrame]:
+        return (part.rename(columns=ours) for part in table.parts([names.get(name, name) for name in wanted]))
 
-    def whole(chosen: Sequence[str]) -> pd.DataFrame:
-        with _reading(path, field):
-            return pd.read_parquet(path, columns=list(chosen)).reset_index(drop=True)
+    def whole(wanted: Sequence[str]) -> pd.DataFrame:
+        return table.whole([names.get(name, name) for name in wanted]).rename(columns=ours)
 
-    def parts(chosen: Sequence[str]) -> Iterator[pd.DataFrame]:
-        with _reading(path, field):
-            yield from _parquet_parts(path, list(chosen))
-
-    return Table(where, names, rows, whole, parts)
-
-
-def _parquet_parts(path: Path, columns: list[str]) -> Iterator[pd.DataFrame]:
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
-
-    with ParquetFile(path) as file:
-        texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type) and field.name in columns]
-    with ParquetFile(path, read_dictionary=texts, buffer_size=2**20) as file:
-        for batch in file.iter_batches(batch_size=PART, columns=columns):
-            yield batch.to_pandas().reset_index(drop=True)
-
-
-def read_table(path: Path, field: str) -> pd.DataFrame:
-    """A csv or parquet file, whole.
-
-    Raises:
-        UsageError: No such file, another format, or not readable.
-    """
-    _refuse_missing(path, field)
-    with _reading(path, field):
-        if path.suffix.lower() == ".csv":
-            return pd.read_csv(path)
-        if _is_parquet(path):
-            return pd.read_parquet(path)
-    raise UsageError(f"{field}: found {path.name}, wanted a .csv or .parquet file")
-
-
-def _is_parquet(path: Path) -> bool:
-    return path.suffix.lower() in {".parquet", ".pq"}
-
-
-def _refuse_missing(path: Path, field: str) -> None:
-    if not path.is_file():
-        raise UsageError(f"{field}: no file {path}")
-
-
-@contextmanager
-def _reading(path: Path, field: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, OSError, pd.errors.ParserError, UnicodeDecodeError) as fault:
-        raise UsageError(f"{field}: cannot read {path}: {fault}") from fault
-    except ImportError as fault:
-        raise UsageError(f"{field}: reading parquet needs pyarrow: pip install pyarrow") from fault
+    return replace(table, columns=columns, parts=parts, whole=whole, label=ours.get(table.label or "", table.label))

@@ -11,6 +11,7 @@ import torch
 
 from assessor.contract import (
     UNKNOWN,
+    Inputs,
     Need,
     NotApplicable,
     Origin,
@@ -25,6 +26,7 @@ from assessor.contract import (
 from assessor.errors import UsageError
 from assessor.model import TargetSpec
 from assessor.subjects.data import RawSplit, check_finite, offered_by, refuse_other_columns, splits_of
+from assessor.subjects.spool import is_mapped, taken
 
 PROBED = 256  # rows that tell the kind of outputs before anything is measured
 BATCH = 4096  # rows a forward pass; bounds memory, changes no number
@@ -148,6 +150,14 @@ class TorchSubject:
         whole = not labels.is_floating_point()
         return self._inputs(found.features), labels if whole else labels.to(self.dtype)
 
+    def inputs(self, split: str) -> Inputs:
+        """Inputs as `tensors` gives them; of features in a file only what is looked at is read."""
+        features = self.splits[split].features
+        return self.tensors(split)[0] if features is None or not is_mapped(features) else self._rows(features)
+
+    def _rows(self, features: np.ndarray) -> Inputs:
+        return _Rows(features, self._inputs) if is_mapped(features) else self._inputs(features)
+
     def _inputs(self, features: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(np.require(np.ascontiguousarray(features), requirements=["W"]))
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
@@ -155,7 +165,7 @@ class TorchSubject:
     def scores(self, split: str) -> np.ndarray:
         """(n, C) class probabilities or (n,) predicted values, float64, computed once."""
         if split not in self._scores:
-            self._scores[split] = found = self._evaluate(self.tensors(split)[0])
+            self._scores[split] = found = self._evaluate(self.inputs(split))
             if bad := int((~np.isfinite(found.reshape(len(found), -1))).any(axis=1).sum()):
                 raise ValueError(f"the model gives NaN or infinite outputs for {bad} of {len(found)} {split} rows")
         return self._scores[split]
@@ -170,13 +180,13 @@ class TorchSubject:
 
     def query(self, features: np.ndarray) -> np.ndarray:
         """Predictions for new inputs; -1, which is no class, where the outputs are not finite."""
-        scores = self._evaluate(self._inputs(features))
+        scores = self._evaluate(self._rows(features))
         decided = self._decide(scores)
         return np.where(np.isfinite(scores).all(axis=1), decided, -1) if self.task.is_classification else decided
 
     def query_scores(self, features: np.ndarray) -> np.ndarray:
         """Scores for new inputs; NaN where the outputs are not finite."""
-        scores = self._given(self._inputs(features))
+        scores = self._given(self._rows(features))
         lost = ~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1)
         scores[lost] = np.nan
         return scores
@@ -196,7 +206,7 @@ class TorchSubject:
     def _decide(self, scores: np.ndarray) -> np.ndarray:
         return scores.argmax(axis=1) if self.task.is_classification else scores
 
-    def _evaluate(self, inputs: torch.Tensor) -> np.ndarray:
+    def _evaluate(self, inputs: Inputs) -> np.ndarray:
         found = self._given(inputs)
         lost = np.isnan(found).reshape(len(found), -1).any(axis=1)
         if lost.any():
@@ -207,7 +217,7 @@ class TorchSubject:
         return found
 
     @torch.no_grad()
-    def _given(self, inputs: torch.Tensor) -> np.ndarray:
+    def _given(self, inputs: Inputs) -> np.ndarray:
         out = in_batches(lambda chunk: self.logits(chunk).double(), inputs, size=BATCH)
         if self._outputs == "probabilities" and bool((off := (out.exp().sum(dim=1) - 1).abs() > 1e-3).any()):
             rows = off.nonzero()[:, 0].tolist()
@@ -219,6 +229,19 @@ class TorchSubject:
             out = out.softmax(dim=1)
         found: np.ndarray = out.cpu().numpy()
         return found
+
+
+class _Rows:
+    """Rows of a file as inputs of a module."""
+
+    def __init__(self, features: np.ndarray, to_tensor: Callable[[np.ndarray], torch.Tensor]) -> None:
+        self._features, self._to_tensor = features, to_tensor
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def __getitem__(self, rows: Any, /) -> torch.Tensor:
+        return self._to_tensor(taken(self._features, rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows))
 
 
 def _digest(module: torch.nn.Module, more: str = "") -> str:
@@ -264,13 +287,14 @@ def torch_subject(
             raise UsageError(f"{raw.where}: wanted numeric features for a PyTorch module; name them under features:")
         check_finite(raw)
     refuse_other_columns(raws)
-    out = _first_outputs(module, spec.task, raws["test"], device := _device(device), "target.model.load")
+    out = _first_outputs(module, spec.task, raws["test"], device := _device(device), f"target.model.{spec.model.form}")
     classes, outputs = _kind(out, spec)
     splits = splits_of(raws, classes)
     other = None
     if baseline is not None:
-        theirs = _first_outputs(baseline, spec.task, raws["test"], device, "target.baseline.load")
-        _check_baseline(theirs, out, spec.task, outputs)
+        named = f"target.baseline.{spec.baseline.form if spec.baseline else 'load'}"
+        theirs = _first_outputs(baseline, spec.task, raws["test"], device, named)
+        _check_baseline(theirs, out, spec.task, outputs, named)
         other = TorchSubject(baseline, spec.task, classes or (), splits, device=device, outputs=outputs)
     return TorchSubject(
         module,
@@ -326,10 +350,10 @@ def _probed(probe: TorchSubject, features: np.ndarray) -> tuple[int, Any]:
             rows = halved(rows, full)
 
 
-def _check_baseline(theirs: torch.Tensor, ours: torch.Tensor, task: Task, outputs: str) -> None:
+def _check_baseline(theirs: torch.Tensor, ours: torch.Tensor, task: Task, outputs: str, named: str) -> None:
     found, wanted = tuple(theirs.shape), tuple(ours.shape)
     if theirs.ndim > 2 or (not task.is_classification and theirs[0].numel() != 1):
-        raise UsageError(f"target.baseline.load: outputs of shape {found} do not go with the model's of shape {wanted}")
+        raise UsageError(f"{named}: outputs of shape {found} do not go with the model's of shape {wanted}")
     if not task.is_classification:
         return
     counts = [2 if out.ndim == 1 else max(2, out.shape[1]) for out in (theirs, ours)]
@@ -337,9 +361,9 @@ def _check_baseline(theirs: torch.Tensor, ours: torch.Tensor, task: Task, output
         raise UsageError(f"target.baseline: found {counts[0]} classes, the model has {counts[1]}")
     alike = _like_probabilities(theirs)
     if not alike and outputs == "probabilities":
-        raise UsageError("target.baseline.load: the model gives probabilities, and these outputs are none")
+        raise UsageError(f"{named}: the model gives probabilities, and these outputs are none")
     if alike and outputs == "logits" and not _like_probabilities(ours):
-        raise UsageError("target.baseline.load: the model gives logits, and these outputs look like probabilities")
+        raise UsageError(f"{named}: the model gives logits, and these outputs look like probabilities")
 
 
 def _kind(out: torch.Tensor, spec: TargetSpec) -> tuple[tuple[str, ...] | None, str]:

@@ -25,7 +25,14 @@ from assessor_checks.generalization import (
     sharpness,
 )
 from assessor_checks.privacy import membership_inference, memorised_records
-from assessor_checks.reliability import determinism, domain_coverage, latency, performance, weak_slices
+from assessor_checks.reliability import (
+    determinism,
+    domain_coverage,
+    frozen_weakness,
+    latency,
+    performance,
+    weak_slices,
+)
 from assessor_checks.robustness import (
     autoattack,
     certified_accuracy,
@@ -70,6 +77,7 @@ CHECKS: tuple[Check, ...] = (
     domain_coverage.CHECK,
     latency.CHECK,
     weak_slices.CHECK,
+    frozen_weakness.CHECK,
     noise_accuracy.CHECK,
     pgd_accuracy.CHECK,
     flatness_certificate.CHECK,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from assessor.contract import NotApplicable
+from assessor.contract import Condition, NotApplicable
 
 MISSING = "(missing)"
 JOINT = " × "
@@ -38,6 +38,24 @@ class Groups(NamedTuple):
     def families(self) -> tuple[str, ...]:
         """Names of the attributes, the intersection last."""
         return tuple(dict.fromkeys(self.attributes))
+
+
+def conditions_of(attributes: str, name: str) -> tuple[Condition, ...]:
+    """What tells a group of one attribute or of several.
+
+    Raises:
+        NotApplicable: A value holds the sign that joins several.
+
+    >>> [condition.told for condition in conditions_of("sex × age", "f × 2")]
+    ['sex = f', 'age = 2']
+    """
+    columns, values = attributes.split(JOINT), name.split(JOINT)
+    if len(columns) != len(values):
+        raise NotApplicable(f"the group '{name}' of '{attributes}' cannot be told by its values")
+    return tuple(
+        Condition(column=column, missing=True) if value == MISSING else Condition(column=column, equals=value)
+        for column, value in zip(columns, values, strict=True)
+    )
 
 
 def group_values(column: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from assessor.contract import NotApplicable, halved, remark_batches
+from assessor.contract import Inputs, NotApplicable, halved, remark_batches
 
 BATCH = 4096  # rows a forward pass at most; bounds memory, changes no number
 _ENTRIES = 2**26  # entries of features and logits that a forward pass may give at once
 _FEW = 8  # rows that are run to look at what the module does
 _KEPT = 2**28  # bytes of activations kept between passes; beyond that the model runs again
+_KEPT_OF_FILE = 2**26  # the same where the inputs themselves are too many to be held
 
 _UNSTEADY = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._BatchNorm)
 _LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d, torch.nn.Embedding)
@@ -82,18 +83,18 @@ class Activations:
     def __init__(
         self,
         module: torch.nn.Module,
-        inputs: torch.Tensor,
+        inputs: Inputs,
         *,
         batch: int | None = None,
-        keep: int = _KEPT,
+        keep: int | None = None,
     ) -> None:
         """Find the layer.
 
         Args:
             module: In eval mode.
-            inputs: (n, ...) on the module's device, in the module's dtype; anything with `len` and slices serves.
+            inputs: (n, ...) on the module's device, in the module's dtype.
             batch: Rows a forward pass; None chooses by size.
-            keep: Bytes that may be kept.
+            keep: Bytes that may be kept; None: less where the inputs stay in a file.
 
         Raises:
             NotApplicable: There is no such layer; the message says why.
@@ -105,7 +106,7 @@ class Activations:
         self.n = len(inputs)
         self._module, self._inputs = module, inputs
         self._batch = batch or min(BATCH, max(1, _ENTRIES // sum(self.layer.weight.shape)))
-        self._room = keep
+        self._room = keep if keep is not None else _KEPT if isinstance(inputs, torch.Tensor) else _KEPT_OF_FILE
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._checked = False
 
@@ -268,7 +269,7 @@ def same_architecture(one: torch.nn.Module, other: torch.nn.Module) -> str:
 
 
 @torch.no_grad()
-def refuse_unsteady(module: torch.nn.Module, inputs: torch.Tensor) -> None:
+def refuse_unsteady(module: torch.nn.Module, inputs: Inputs) -> None:
     """Refuse a module whose outputs change from pass to pass: its numbers would be another model's every time.
 
     Args:

@@ -18,6 +18,7 @@ from assessor.contract import (
     Subject,
     Table,
     Task,
+    Weakness,
 )
 
 if TYPE_CHECKING:
@@ -356,4 +357,41 @@ def plot(result: Result, axes: Axes) -> None:
         axes.figure.set_figheight(max(2.2, 1.0 + 0.25 * len(rows)))
 
 
-CHECK = Check(info=INFO, params=GroupMetricsParams, measure=measure, plot=plot)
+def weakness(subject: Subject, params: GroupMetricsParams, seed: int) -> Weakness:
+    """The smaller group of the worst pair, to be held against all other people.
+
+    Args:
+        subject: What was measured.
+        params: As it was measured.
+        seed: As it was measured.
+
+    Returns:
+        The group and the rate.
+
+    Raises:
+        NotApplicable: No two groups can be compared.
+    """
+    import numpy as np
+
+    from assessor_checks import _gaps, _rates
+    from assessor_checks._groups import conditions_of
+
+    needed = params.metric != "accuracy_difference"
+    positive = _rates.favourable(subject.task, subject.classes, params.positive, needed=needed)
+    counted = _rates.tally(subject.parts("test"), params.attributes, positive=positive)
+    groups, outcomes = _rates.tallied_groups(counted, intersections=params.intersections)
+    rates = _rates.rates_of(groups, outcomes, minimum=params.minimum_group)
+    rng = np.random.default_rng([seed, *map(_rates.RATES.index, _gaps.COMPONENTS[params.metric])])
+    found = _gaps.compare(params.metric, groups, rates, params.confidence, params.permutations, rng)
+    if found is None:
+        raise NotApplicable("no two groups can be compared, so there is none to freeze")
+    pair = found.pairs[0]
+    sizes = rates[pair.rate].trials
+    group, other = sorted((pair.first, pair.second), key=lambda place: int(sizes[place]))  # the smaller one of the two
+    where = conditions_of(groups.attributes[group], groups.names[group])
+    told = f"{' and '.join(condition.told for condition in where)}: {pair.rate} beside {groups.names[other]}"
+    chosen = subject.classes[positive] if needed else None
+    return Weakness(told=told, where=where, compared=pair.rate, positive=chosen)
+
+
+CHECK = Check(info=INFO, params=GroupMetricsParams, measure=measure, plot=plot, weakness=weakness)

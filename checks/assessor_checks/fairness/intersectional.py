@@ -19,6 +19,7 @@ from assessor.contract import (
     Subject,
     Table,
     Task,
+    Weakness,
 )
 
 if TYPE_CHECKING:
@@ -322,4 +323,28 @@ def plot(result: Result, axes: Axes) -> None:
         axes.figure.set_figheight(max(2.2, 1.0 + 0.25 * len(rows)))
 
 
-CHECK = Check(info=INFO, params=IntersectionalParams, measure=measure, plot=plot)
+def weakness(subject: Subject, params: IntersectionalParams, seed: int) -> Weakness:
+    """The subgroup whose rate lies farthest from that of all other people.
+
+    Args:
+        subject: What was measured.
+        params: As it was measured.
+        seed: As it was measured.
+
+    Returns:
+        The subgroup and the rate.
+    """
+    from assessor_checks._groups import conditions_of
+    from assessor_checks._rates import favourable
+
+    table = measure(subject, params, seed).tables[0]
+    worst = dict(zip(table.columns, table.rows[0], strict=True))
+    where = conditions_of(str(worst["attributes"]), str(worst["subgroup"]))
+    positive = favourable(subject.task, subject.classes, params.positive, needed=params.rate != "accuracy")
+    group = " and ".join(condition.told for condition in where)
+    told = f"{group}: {params.rate} differs by {worst['gap']:.3g} from that of all other rows"
+    chosen = None if params.rate == "accuracy" else subject.classes[positive]
+    return Weakness(told=told, where=where, compared=params.rate, positive=chosen)
+
+
+CHECK = Check(info=INFO, params=IntersectionalParams, measure=measure, plot=plot, weakness=weakness)

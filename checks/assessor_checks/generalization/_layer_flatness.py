@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -85,16 +85,33 @@ def problem_of(subject: Subject, split: str, label_smoothing: float = 0.0, rows:
 
     Losses are taken in float64 from the logits, so that they keep their curvature where a class dominates.
     """
-    inputs, labels = subject.tensors(split)
-    if rows is not None:
-        index = torch.from_numpy(rows).to(inputs.device)
-        inputs, labels = inputs[index], labels[index]
+    if rows is None:
+        inputs, labels = subject.tensors(split)
+    else:
+        labels = labels_of(subject, split)
+        index = torch.from_numpy(rows).to(labels.device)
+        inputs, labels = subject.inputs(split)[index], labels[index]
 
-    def loss_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return Problem(subject.module, inputs, labels, loss_of(subject, label_smoothing))
+
+
+def loss_of(subject: Subject, label_smoothing: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Function inputs (n, ...), labels (n,) -> (n,) float64 losses."""
+
+    def losses(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         outputs = subject.logits(x).double()
         return per_sample_loss(subject.task, outputs, y, label_smoothing=label_smoothing)
 
-    return Problem(subject.module, inputs, labels, loss_of)
+    return losses
+
+
+def labels_of(subject: Subject, split: str) -> torch.Tensor:
+    """(n,) labels on the device, as `Subject.tensors` gives them."""
+    labels = torch.from_numpy(subject.splits[split].labels).to(subject.device)
+    if not labels.is_floating_point():
+        return labels
+    dtypes = [parameter.dtype for parameter in subject.module.parameters() if parameter.is_floating_point()]
+    return labels.to(dtypes[0] if dtypes else torch.float32)
 
 
 def sites_of(subject: Subject, split: str) -> dict[str, Site]:
@@ -103,7 +120,7 @@ def sites_of(subject: Subject, split: str) -> dict[str, Site]:
     Raises:
         NotApplicable: A part of the module stays in train mode, or there are no rows.
     """
-    inputs = subject.tensors(split)[0]
+    inputs = subject.inputs(split)
     if not len(inputs):
         raise NotApplicable("there are no rows to run the model on")
     refuse_unsteady(subject.module, inputs)
@@ -142,7 +159,7 @@ def measure_layer(
     Raises:
         NotApplicable: There is no such layer, or it cannot be measured; the message says why.
     """
-    inputs, labels = subject.tensors(split)
+    inputs, labels = subject.inputs(split), labels_of(subject, split)
     last: Activations | None = None
     try:
         found = Activations(subject.module, inputs)
@@ -184,13 +201,15 @@ def measure_last(
     names = [way] if other == "neuron" and scale is None else [way, other]
     scales = torch.stack([ways[name].scale for name in names])
     of = flatness.trace_function(loss, activations.weight, scales=scales, accumulate=chosen.accumulate)
-    values, neurons = [], torch.zeros(len(activations.weight), dtype=torch.float64, device=scales.device)
+    values = torch.empty(activations.n, len(names), dtype=torch.float64, device=scales.device)
+    neurons, start = torch.zeros(len(activations.weight), dtype=torch.float64, device=scales.device), 0
     for features, logits in activations:
         for phi, z in flatness.in_chunks(features, logits):
             found = of(phi, z)
-            values.append(found.values)
+            values[start : start + len(phi)] = found.values
+            start += len(phi)
             neurons += found.diagonal().mT @ found.norms[:, 0]
-    kappa = torch.cat(values).cpu().numpy()
+    kappa = values.cpu().numpy()
     return LayerFlatness(
         name=activations.name,
         shape=(len(activations.weight), activations.weight.shape[1]),
@@ -275,17 +294,19 @@ class _First(NamedTuple):
     ) -> _First:
         moments: flatness.Moments | None = None
         bad, classes, start = torch.zeros((), dtype=torch.long, device=labels.device), loss is not Loss.SQUARED, 0
-        saturated, predicted, losses = 0, [], []
+        saturated = 0
+        losses = torch.empty(activations.n, dtype=torch.float64, device=labels.device)
+        predicted = torch.zeros(activations.n if classes else 0, dtype=torch.long, device=labels.device)
         for phi, z in activations:
             moments = flatness.Moments(phi) if moments is None else moments
             moments.add(phi)
             bad += (~torch.isfinite(z.abs().amax(dim=1))).sum()
-            y = labels[start : start + len(z)]
+            rows = slice(start, start + len(z))
             start += len(z)
-            losses.append(flatness.per_sample_loss(loss, z, y, label_smoothing=label_smoothing))
+            losses[rows] = flatness.per_sample_loss(loss, z, labels[rows], label_smoothing=label_smoothing)
             if classes:
                 saturated += saturated_rows(z)
-                predicted.append(z[:, 0] > 0 if z.shape[1] == 1 else z.argmax(dim=1))
+                predicted[rows] = z[:, 0] > 0 if z.shape[1] == 1 else z.argmax(dim=1)
         assert moments is not None
         if not moments.finite:
             lost = sum(int((~torch.isfinite(phi)).any(dim=1).sum()) for phi, _ in activations)
@@ -295,8 +316,8 @@ class _First(NamedTuple):
         if bad:
             raise NotApplicable(f"the last layer's logits are not finite for {bad} of {activations.n} rows of {split}")
         scale = moments.scale()
-        index = torch.cat(predicted).long().cpu().numpy() if classes else None
-        return cls(scale, int((scale == 0).sum()), saturated, index, torch.cat(losses).cpu().numpy())
+        index = predicted.cpu().numpy() if classes else None
+        return cls(scale, int((scale == 0).sum()), saturated, index, losses.cpu().numpy())
 
 
 class _Way:
@@ -318,9 +339,10 @@ class _Way:
 
 def training_losses(subject: Subject, label_smoothing: float) -> np.ndarray:
     """(n,) losses on the train split, in float64."""
-    problem = problem_of(subject, "train", label_smoothing)
+    inputs, labels, losses = subject.inputs("train"), labels_of(subject, "train"), loss_of(subject, label_smoothing)
+    starts = range(0, len(labels), BATCH)
     with torch.no_grad():
-        parts = [problem.loss_of(x, y) for x, y in zip(*(t.split(BATCH) for t in problem[1:3]), strict=True)]
+        parts = [losses(inputs[start : start + BATCH], labels[start : start + BATCH]) for start in starts]
     found: np.ndarray = torch.cat(parts).cpu().numpy()
     return found
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from assessor.contract import Condition as Rule
 from assessor_checks._groups import MISSING, group_values, uncut
 
 MOST_CONDITIONS = 600  # single conditions that are joined; of more, those with the worst loss
@@ -24,10 +25,11 @@ _DIGITS = 4  # significant digits of an edge, so that the printed condition is t
 
 
 class Condition(NamedTuple):
-    """A condition on one column, in words; `column` is its number."""
+    """A condition on one column, in words; `column` is its number, `rule` the same for a machine."""
 
     column: int
     text: str
+    rule: Rule
 
 
 class Conditions(NamedTuple):
@@ -73,9 +75,9 @@ def conditions(table: pd.DataFrame, *, bins: int, least: int) -> Conditions:
         if uncut(column) and not _is_quantity(column):
             skipped.append(str(title))
             continue
-        for text, met in _cut(str(title), column, bins) if uncut(column) else _values(str(title), column):
+        for rule, met in _cut(str(title), column, bins) if uncut(column) else _values(str(title), column):
             if least <= int(met.sum()) <= len(met) - least:
-                names.append(Condition(number, text))
+                names.append(Condition(number, rule.told, rule))
                 members.append(met)
     stacked = np.stack(members, axis=1) if members else np.zeros((len(table), 0), dtype=bool)
     return Conditions(tuple(names), stacked, tuple(skipped))
@@ -86,24 +88,24 @@ def _is_quantity(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
 
 
-def _values(title: str, column: pd.Series) -> list[tuple[str, np.ndarray]]:
+def _values(title: str, column: pd.Series) -> list[tuple[Rule, np.ndarray]]:
     codes, names = group_values(column)
     return [
-        (f"{title} is missing" if name == MISSING else f"{title} = {name}", codes == code)
+        (Rule(column=title, missing=True) if name == MISSING else Rule(column=title, equals=name), codes == code)
         for code, name in enumerate(names)
     ]
 
 
-def _cut(title: str, column: pd.Series, bins: int) -> list[tuple[str, np.ndarray]]:
+def _cut(title: str, column: pd.Series, bins: int) -> list[tuple[Rule, np.ndarray]]:
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     missing = np.isnan(values)
     quantiles = np.quantile(values[~missing], np.arange(1, bins) / bins, method="inverted_cdf")
     edges = sorted({float(f"{edge:.{_DIGITS}g}") for edge in quantiles if np.isfinite(edge)})
-    found = [(f"{title} is missing", missing)]
+    found = [(Rule(column=title, missing=True), missing)]
     for edge in edges:
-        found += [(f"{title} <= {edge:g}", values <= edge), (f"{title} > {edge:g}", values > edge)]
+        found += [(Rule(column=title, at_most=edge), values <= edge), (Rule(column=title, above=edge), values > edge)]
     for low, high in itertools.pairwise(edges):
-        found.append((f"{low:g} < {title} <= {high:g}", (values > low) & (values <= high)))
+        found.append((Rule(column=title, above=low, at_most=high), (values > low) & (values <= high)))
     return found
 
 

@@ -20,6 +20,7 @@ from assessor.contract import (
     Subject,
     Table,
     Task,
+    Weakness,
 )
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ _TOO_FEW = {
     "top_5_accuracy": "it is for more than five classes; use accuracy",
 }
 _RESAMPLED_FROM = 20  # rows; with fewer a bootstrap misses the truth far too often
+_FROZEN = 100  # wrong rows that are kept at most
 _NEITHER = ("majority_accuracy", "baseline_rmse", "mean_error")
 _UNITS = {"log_loss": "nats", **dict.fromkeys(_IN_UNITS, "units of the target")}
 
@@ -292,4 +294,36 @@ def _plot_confusion(table: Table, axes: Axes) -> None:
     axes.set(xlabel="predicted", ylabel="true")
 
 
-CHECK = Check(info=INFO, params=PerformanceParams, measure=measure, plot=plot)
+def weakness(subject: Subject, params: PerformanceParams, seed: int) -> Weakness:
+    """Test rows that the model gets wrong; for a regression those of the largest errors.
+
+    Args:
+        subject: What was measured.
+        params: Not used: the rows are the same for every metric.
+        seed: Chooses among many.
+
+    Returns:
+        At most a hundred rows.
+
+    Raises:
+        NotApplicable: There are no inputs to keep, or none is wrong.
+    """
+    import numpy as np
+
+    split, predictions = subject.splits["test"], subject.predictions("test")
+    if split.features is None:
+        raise NotApplicable("a table of predictions has no inputs to keep; freeze a weak group instead")
+    if subject.task.is_classification:
+        wrong = np.flatnonzero(predictions != split.labels)
+        rows = np.sort(np.random.default_rng(seed).permutation(wrong)[:_FROZEN])
+    else:
+        rows = np.sort(
+            np.argsort(-np.abs(predictions - split.labels), kind="stable")[: max(1, split.n // 20)][:_FROZEN]
+        )
+    if not len(rows):
+        raise NotApplicable("no test row is answered wrongly, so there is none to freeze")
+    told = f"{len(rows)} rows of the test split that were answered wrongly"
+    return Weakness(told=told, features=split.features[rows], labels=split.labels[rows])
+
+
+CHECK = Check(info=INFO, params=PerformanceParams, measure=measure, plot=plot, weakness=weakness)

@@ -18,6 +18,7 @@ from assessor.contract import (
     Subject,
     Table,
     Task,
+    Weakness,
 )
 
 if TYPE_CHECKING:
@@ -98,8 +99,6 @@ def measure(subject: Subject, params: WeakSlicesParams, seed: int) -> Result:
     """
     import numpy as np
 
-    from assessor_checks.reliability import _halves
-
     loss = _loss_name(subject, params)
     losses = _losses(subject, loss)
     if len(losses) < (fewest := 4 * params.minimum_rows):
@@ -110,16 +109,7 @@ def measure(subject: Subject, params: WeakSlicesParams, seed: int) -> Result:
     table, remarks = _columns(subject, params)
     if loss == "error" and np.ptp(losses) == 0.0:
         return _without_difference(losses, params)
-    search = _halves.both_ways(
-        table,
-        losses,
-        seed,
-        depth=params.depth,
-        bins=params.bins,
-        least=params.minimum_rows,
-        most=params.candidates,
-        permutations=params.permutations,
-    )
+    search = _search(table, losses, params, seed)
     if not search.found:
         raise NotApplicable(
             f"no group has at least {params.minimum_rows} rows inside and outside in each half of {len(losses)} rows "
@@ -132,6 +122,21 @@ def measure(subject: Subject, params: WeakSlicesParams, seed: int) -> Result:
         metrics=_metrics(search, losses, confirmed, loss),
         tables=(_slices_table(search), _power_table(search, loss, params.minimum_rows)),
         remarks=(*remarks, *_remarks(search, len(losses), confirmed)),
+    )
+
+
+def _search(table: pd.DataFrame, losses: np.ndarray, params: WeakSlicesParams, seed: int) -> Search:
+    from assessor_checks.reliability import _halves
+
+    return _halves.both_ways(
+        table,
+        losses,
+        seed,
+        depth=params.depth,
+        bins=params.bins,
+        least=params.minimum_rows,
+        most=params.candidates,
+        permutations=params.permutations,
     )
 
 
@@ -317,4 +322,29 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("group")
 
 
-CHECK = Check(info=INFO, params=WeakSlicesParams, measure=measure, plot=plot)
+def weakness(subject: Subject, params: WeakSlicesParams, seed: int) -> Weakness:
+    """The clearest group, as conditions on its columns.
+
+    Args:
+        subject: What was measured.
+        params: As it was measured.
+        seed: As it was measured.
+
+    Returns:
+        The group.
+
+    Raises:
+        NotApplicable: No group was tested.
+    """
+    loss = _loss_name(subject, params)
+    search = _search(_columns(subject, params)[0], _losses(subject, loss), params, seed)
+    if not search.found:
+        raise NotApplicable("no group was found, so there is none to freeze")
+    worst = search.found[0]
+    where = tuple(search.conditions.names[part].rule for part in worst.parts)
+    group = " and ".join(rule.told for rule in where)
+    told = f"{group}: mean {loss} {worst.inside:.3g} inside and {worst.outside:.3g} outside, p = {worst.p_holm:.2g}"
+    return Weakness(told=told, where=where)
+
+
+CHECK = Check(info=INFO, params=WeakSlicesParams, measure=measure, plot=plot, weakness=weakness)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
@@ -20,6 +21,7 @@ from assessor.contract import (
     Series,
     Subject,
     Task,
+    Weakness,
     kept,
     progress,
 )
@@ -331,4 +333,56 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("robust accuracy (upper bound)")
 
 
-CHECK = Check(info=INFO, params=DecisionAttackParams, measure=measure, plot=plot)
+def weakness(subject: Subject, params: DecisionAttackParams, seed: int) -> Weakness:
+    """The nearest changed rows that the model gets wrong, within eps of test rows that it gets right.
+
+    Args:
+        subject: What was measured.
+        params: As it was measured.
+        seed: As it was measured.
+
+    Returns:
+        At most fifty.
+    """
+    import numpy as np
+
+    from assessor_checks.robustness import _fooled, _hopskipjump
+    from assessor_checks.robustness._reach import surroundings
+
+    rows = _rows(subject, params, seed)
+    whole = params.whole == "kept"
+    around = surroundings(subject, seed, scale=params.scale, frozen=params.frozen, bounds=params.bounds, whole=whole)
+    search = _search(subject, params, around)
+
+    def found() -> Iterator[tuple[np.ndarray, object]]:
+        for place, label in enumerate(rows.labels[: _fooled.TRIED]):
+            row, wrong = rows.right[place], list[np.ndarray]()
+
+            def decide(x: np.ndarray, label: int = label, wrong: list[np.ndarray] = wrong) -> np.ndarray:
+                answers = search.decide(x)
+                wrong.extend(np.array(x[(answers != label) & (answers >= 0)]))
+                return answers
+
+            rng = np.random.default_rng([seed, 2, place])
+            watched = search._replace(decide=decide)
+            _hopskipjump.smallest_changes(watched, row[None], rows.labels[place : place + 1], rng)
+            if not wrong:
+                continue
+            lengths = _lengths(np.stack(wrong), row, around.reach.unit, params.norm)
+            if lengths.min() <= params.eps:
+                yield wrong[int(lengths.argmin())].reshape(around.known.shape[1:]), label
+
+    return _fooled.weakness(found(), f"search by answers, {params.norm}, within {params.eps:g} ({params.scale})")
+
+
+def _lengths(points: np.ndarray, row: np.ndarray, unit: np.ndarray, norm: str) -> np.ndarray:
+    """(k,) length of the changes from a row to points, in units, over the features that may change."""
+    import numpy as np
+
+    free = unit > 0
+    change = (points[:, free].astype(np.float64) - row[free].astype(np.float64)) / unit[free]
+    found = np.abs(change).max(axis=1) if norm == "linf" else np.linalg.norm(change, axis=1)
+    return np.asarray(found, dtype=np.float64)
+
+
+CHECK = Check(info=INFO, params=DecisionAttackParams, measure=measure, plot=plot, weakness=weakness)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from assessor.contract import (
     Series,
     Subject,
     Task,
+    Weakness,
     progress,
 )
 
@@ -188,4 +190,37 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("accuracy")
 
 
-CHECK = Check(info=INFO, params=NoiseParams, measure=measure, plot=plot)
+def weakness(subject: Subject, params: NoiseParams, seed: int) -> Weakness:
+    """Noisy rows that the model gets wrong although it gets the clean ones right, at the largest level.
+
+    Args:
+        subject: What was measured.
+        params: As it was measured.
+        seed: Of the rows' choice and of the noise.
+
+    Returns:
+        At most fifty.
+    """
+    import numpy as np
+
+    from assessor_checks import _inputs as inputs
+    from assessor_checks.robustness import _fooled
+
+    room = inputs.room(subject, scale=params.scale, frozen=params.frozen, bounds=params.bounds)
+    features, level = inputs.float_features(subject), max(params.levels)
+    rows = inputs.chosen_rows(len(features), params.max_samples, seed)
+    x, labels = features[rows], subject.splits["test"].labels[rows]
+    rng = np.random.default_rng([seed, 2])
+
+    def found() -> Iterator[tuple[np.ndarray, object]]:
+        for place in np.flatnonzero(subject.query(x) == labels):
+            noise = rng.standard_normal((params.draws, *x.shape[1:])) * room.scale
+            moved = np.clip(x[place] + level * noise, room.low, room.high).astype(x.dtype)
+            wrong = np.flatnonzero(subject.query(moved) != labels[place])
+            if len(wrong):
+                yield moved[wrong[0]], labels[place]
+
+    return _fooled.weakness(found(), f"Gaussian noise of {level:g} ({params.scale})")
+
+
+CHECK = Check(info=INFO, params=NoiseParams, measure=measure, plot=plot, weakness=weakness)

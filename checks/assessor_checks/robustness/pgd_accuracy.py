@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from assessor.contract import Bounds, Check, CheckInfo, Need, Params, Result, Series, Subject, Task
+from assessor.contract import Bounds, Check, CheckInfo, Need, Params, Result, Series, Subject, Task, Weakness
 
 if TYPE_CHECKING:
     import torch
@@ -241,4 +241,28 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("robust accuracy (upper bound)")
 
 
-CHECK = Check(info=INFO, params=PgdParams, measure=measure, plot=plot)
+def weakness(subject: Subject, params: PgdParams, seed: int) -> Weakness:
+    """Inputs within eps of test rows that the model gets wrong, made by the same attack.
+
+    Args:
+        subject: What was measured.
+        params: As it was measured.
+        seed: As it was measured.
+
+    Returns:
+        At most fifty.
+    """
+    import torch
+
+    from assessor_checks._pgd import campaign
+    from assessor_checks.robustness import _fooled, _siege
+
+    case = _siege.begun(subject, params, seed)
+    generator = torch.Generator(case.siege.inputs.device).manual_seed(seed)
+    attacker = _Attacker(subject, params, case, generator)
+    attack = partial(campaign, ball=attacker.ball(1.0), plan=attacker.plan(params.restarts), generator=generator)
+    found = _fooled.by_gradients(subject.logits, case.siege.inputs, case.siege.labels, attack)
+    return _fooled.weakness(found, f"{params.method.upper()}, {params.norm}, eps {params.eps:g} ({params.scale})")
+
+
+CHECK = Check(info=INFO, params=PgdParams, measure=measure, plot=plot, weakness=weakness)
