@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from assessor import __version__, ledger
 from assessor.applicability import Scope
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.contract import Check, Need, Subject, lending
+from assessor.contract import Check, Need, Subject
 from assessor.criteria import followed_catalog
-from assessor.engine import Job, is_same, key_of, rejudge, run_job, scope_of, subject_record
+from assessor.engine import Job, is_same, key_of, rejudge, subject_record
 from assessor.errors import UsageError
+from assessor.executors import Executor, Serial, Task, Work
 from assessor.judgement import Facts, judge_assessment, judge_overall
-from assessor.keeping import lent_by
 from assessor.messages import SOURCE, language, speaking
 from assessor.model import (
     Answer,
@@ -50,6 +51,9 @@ class Step(Protocol):
 
 def _silent(what: str, done: int, total: int, part: str = "") -> None:
     """Tell nobody."""
+
+
+HERE = Serial()
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,7 @@ def measure(
     fresh: bool = False,
     trust: bool = False,
     step: Step = _silent,
+    executor: Executor = HERE,
 ) -> list[CheckRun]:
     """Run checks and keep each result as soon as it is there.
 
@@ -206,6 +211,7 @@ def measure(
         fresh: Measure again what is already measured.
         trust: Load the model even where its files or their format can run code.
         step: Told how far it is.
+        executor: Where checks are run.
 
     Returns:
         The current run of every wanted check, in order of id.
@@ -229,7 +235,7 @@ def measure(
         for some in (wanted, guards if configuration.target.model_files else [])
     )
     place = Place(project.folder.resolve(), project.folder / ".assessor" / "kept", project.runs, project.save_run)
-    return Measurement(place, configuration.target, device, fresh, trust, step).run(jobs, guarding)
+    return Measurement(place, configuration.target, device, fresh, trust, step, executor).run(jobs, guarding)
 
 
 def guards_of(checks: Mapping[str, Check]) -> list[Check]:
@@ -265,6 +271,7 @@ class Measurement:
         fresh: Measure again what is already measured.
         trust: Load the model even where its files or their format can run code.
         step: Told how far it is.
+        executor: Where checks are run on the loaded model.
     """
 
     place: Place
@@ -273,6 +280,7 @@ class Measurement:
     fresh: bool = False
     trust: bool = False
     step: Step = _silent
+    executor: Executor = HERE
 
     def run(self, jobs: list[Job], guarding: list[Job]) -> list[CheckRun]:
         """First what needs no more than files; the model is loaded after that, and only when it is needed.
@@ -294,14 +302,14 @@ class Measurement:
         before = first + [job for job in guarding if rest and job.check.id not in asked]
         if before:
             files = load_files(self.target, folder)
-            runs |= self._of(files, subject_record(files, "files", None), before, 0, len(jobs))
+            runs |= self._of(files, subject_record(files, "files", None), before, HERE, _Display(self.step, len(jobs)))
         if rest:
             overridden = self._refuse_danger(runs.values())
             self.step("loading model and data", len(first), len(jobs))
             subject, kind, model_sha256 = load_subject(self.target, folder, device=self.device, trust=self.trust)
             record = subject_record(subject, kind, model_sha256)
             record = record.model_copy(update={"trusted": record.trusted or overridden})
-            runs |= self._of(subject, record, rest, len(first), len(jobs))
+            runs |= self._of(subject, record, rest, self.executor, _Display(self.step, len(jobs), len(first)))
         self.step("done", len(jobs), len(jobs))
         return [runs[job.check.id] for job in jobs]
 
@@ -317,33 +325,75 @@ class Measurement:
         return bool(dangerous)
 
     def _of(
-        self, subject: Subject, record: SubjectRecord, jobs: list[Job], done: int, total: int
+        self, subject: Subject, record: SubjectRecord, jobs: list[Job], executor: Executor, display: _Display
     ) -> dict[str, CheckRun]:
-        stored, runs = self.place.stored(), {}
-        for position, job in enumerate(jobs, start=done):
-            self.step(job.check.id, position, total)
+        """The runs by check id: stored ones as they are or judged anew, the others measured and stored."""
+        stored, runs, due = self.place.stored(), {}, []
+        for job in jobs:
             run = stored.get(job.check.id)
-            same = run is not None and run.key == key_of(job, record, subject.device)
-            if run is None or not same or run.outcome.status is Status.ERROR or self.fresh:
-                run = self._measured(job, subject, record)
-                self.place.save(run)
-            elif not is_same(run, job):
+            if run is None or self.fresh or run.outcome.status is Status.ERROR or not _is_of(run, job, subject, record):
+                due.append(job)
+                continue
+            if not is_same(run, job):
                 run = rejudge(run, job)
                 self.place.save(run)
             runs[job.check.id] = run
+            display.finished(job.check.id)
+        due.sort(
+            key=lambda job: -_seconds(stored.get(job.check.id))
+        )  # the longest first: none is waited for at the end
+        with closing(executor.runs(Work(self._task(subject, record), subject, due), display.told)) as finished:
+            for run in finished:
+                self.place.save(run)
+                runs[run.check] = run
+                display.finished(run.check)
         return runs
 
-    def _measured(self, job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
-        from assessor.subjects import importable
+    def _task(self, subject: Subject, record: SubjectRecord) -> Task:
+        chosen = self.device or self.target.device
+        return Task(
+            target=self.target,
+            folder=self.place.folder,
+            device=subject.device,
+            any_gpu=chosen in {"auto", "cuda"},
+            trust=self.trust,
+            record=record,
+            parts=self.place.parts,
+            fresh=self.fresh,
+        )
 
-        scope = scope_of(job, record, subject.device)
-        lent = lent_by(self.place.parts, scope, partial(_told_part, self.step, job.check.id), fresh=self.fresh)
-        with importable(self.place.folder), lending(lent):  # a model may import when it is called
-            return run_job(job, subject, record)
+
+def _is_of(run: CheckRun, job: Job, subject: Subject, record: SubjectRecord) -> bool:
+    return run.key == key_of(job, record, subject.device)
 
 
-def _told_part(step: Step, check: str, what: str, done: int, total: int) -> None:
-    step(check, done, total, part=what)
+def _seconds(run: CheckRun | None) -> float:
+    return 0.0 if run is None else run.seconds
+
+
+@dataclass
+class _Display:
+    """What runs at the moment, told to one display whichever worker runs it."""
+
+    step: Step
+    total: int
+    done: int = 0
+    running: dict[str, None] = field(default_factory=dict)
+
+    def told(self, check: str, what: str, done: int, total: int, /) -> None:
+        """A check begins, or comes to another of its parts."""
+        self.running[check] = None
+        if what:
+            self.step(check, done, total, part=what)
+        else:
+            self.step(", ".join(self.running), self.done, self.total)
+
+    def finished(self, check: str) -> None:
+        """A check is done."""
+        self.running.pop(check, None)
+        self.done += 1
+        if self.running:
+            self.step(", ".join(self.running), self.done, self.total)
 
 
 def _job(check: Check, project: Project, configuration: Configuration, catalog: Catalog, seed: int) -> Job:

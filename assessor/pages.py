@@ -66,27 +66,44 @@ def page(template: str, context: Mapping[str, Any], *, digest: str, sources: Map
 
     Returns:
         HTML.
-
-    Raises:
-        UsageError: A template has a fault.
     """
-    from jinja2 import ChoiceLoader, DictLoader, FileSystemLoader, StrictUndefined, TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
     from markupsafe import Markup
 
-    ours = FileSystemLoader(str(files("assessor.templates") / "report"))
-    loader = ChoiceLoader([DictLoader(sources or {}), ours])
-    environment = ImmutableSandboxedEnvironment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals["_"] = _
     style = (files("assessor.templates") / "report" / "report.css").read_text("utf-8")
     style = style.replace("@PAGE@", _("page")).replace("@OF@", _("of")).replace("@DIGEST@", digest)
+    # our own file
+    whole = Markup(_font_faces() + style)  # noqa: S704
+    return _rendered(template, {**context, "style": whole}, sources or {})
+
+
+def fragment(template: str, context: Mapping[str, Any]) -> str:
+    """HTML to be shown inside another page, such as a notebook's.
+
+    Args:
+        template: Name of the template.
+        context: What it shows: plain data.
+
+    Returns:
+        HTML, without a head and without scripts.
+    """
+    return _rendered(template, context, {})
+
+
+def _rendered(template: str, context: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+    from jinja2 import ChoiceLoader, DictLoader, FileSystemLoader, StrictUndefined, TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    ours = FileSystemLoader(str(files("assessor.templates") / "report"))
+    environment = ImmutableSandboxedEnvironment(
+        loader=ChoiceLoader([DictLoader(sources), ours]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["_"] = _
     try:
-        return environment.get_template(template).render(
-            **context,
-            style=Markup(_font_faces() + style),  # noqa: S704 - our own file
-        )
+        return environment.get_template(template).render(**context)
     except TemplateError as fault:
         where = f"{getattr(fault, 'name', None) or 'template'}:{getattr(fault, 'lineno', '?')}"
         raise UsageError(f"report template {where}: {fault}") from fault

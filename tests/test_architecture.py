@@ -62,7 +62,8 @@ ALLOWED = {
     "evidence": "evidence_files evidence_formats project model canonical " + GROUND,
     "answering": "evidence_files files applicability criteria project protection questionnaire replies model " + GROUND,
     "keeping": "files canonical contract",
-    "assessment": "assessor applicability engine keeping project registry subjects judgement verdicts criteria ledger "
+    "executors": "executors engine keeping subjects model " + GROUND,
+    "assessment": "assessor applicability engine executors project registry subjects judgement verdicts criteria ledger "
     "canonical model " + GROUND,
     "hand_edits": "assessment ledger project errors",
     "auditing": "assessment project questionnaire replies canonical model " + GROUND,

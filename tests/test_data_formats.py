@@ -96,9 +96,7 @@ Measure = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def measure(
-    make_folder: Callable[..., Project], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Measure:
+def measure(make_folder: Callable[..., Project], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measure:
     """Measures reliability.performance on some data through the command line; gives what it says as JSON."""
     places = iter(range(100))
 
@@ -144,9 +142,7 @@ def test_every_format_gives_the_same_numbers_and_the_same_digest(
     assert found["csv", 7][0]["n"] == ROWS
 
 
-def test_missing_values_are_the_same_whatever_the_format(
-    measure: Measure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_values_are_the_same_whatever_the_format(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attribute that is missing at first only, so that parts differ in type."""
     table = frame()
     table["sex"] = [None] * 20 + ["f", None] * 20

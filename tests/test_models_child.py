@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from assessor.confinement import is_without_network
 from assessor.frames import receive, send
 from assessor.subjects.child import Child, ChildError
 
@@ -215,3 +216,11 @@ def test_arrays_come_as_they_went(dtype: str) -> None:
     assert found is not None
     assert np.array_equal(found, sent)
     assert found.dtype == sent.dtype
+
+
+@pytest.mark.parametrize(
+    ("in_force", "held"),
+    [((), False), (("limits", "files"), False), (("limits", "network"), True), (("calls",), True)],
+)
+def test_which_measures_keep_from_the_network(in_force: tuple[str, ...], held: bool) -> None:
+    assert is_without_network(in_force) is held

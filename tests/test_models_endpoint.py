@@ -336,7 +336,8 @@ def test_limits_are_told_before_anything_is_asked(serve: Callable[[Answer], Serv
 
 def test_limits_hold_for_what_checks_ask_too(serve: Callable[[Answer], Served], folder: Path) -> None:
     served = serve(model)
-    subject = loaded(folder, target(served.url, {"max_requests": 8, "request_cost": 0.1, "max_cost": 10}))
+    how = {"max_requests": 8, "request_cost": 0.1, "max_cost": 10, "retries": 0}
+    subject = loaded(folder, target(served.url, how))
     subject.scores("test")
     subject.query(np.ones((3, 2)))
     with pytest.raises(EndpointError, match="the limit of 8 requests is reached"):

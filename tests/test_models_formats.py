@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,11 @@ TRUST = "or, if you trust whoever made it, name it under pickle: and run with --
     ],
 )  # fmt: skip
 def test_a_file_of_another_format(made: Made, model: dict[str, Any], told: str) -> None:
-    for name, content in {
-        "empty": b"",
-        "odd": b"\0\xff" * 40,
-        "keras": b"\x89HDF\r\n",
-        "cut.zip": b"PK\3\4...",
-    }.items():
+    odd = {"empty": b"", "odd": b"\0\xff" * 40, "keras": b"\x89HDF\r\n", "cut.zip": b"PK\3\4..."}
+    for name, content in odd.items():
         (made.folder / name).write_bytes(content)
+    with zipfile.ZipFile(made.folder / "m.pt2", "w") as archive:
+        archive.writestr("m/archive_format", "pt2")
     assert told in refusal(made.folder, model)
 
 
@@ -199,6 +198,7 @@ def test_a_pickle_of_something_else(folder: Path) -> None:
 # --- trees -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # a child for every task
 @pytest.mark.parametrize("form", ["xgboost", "lightgbm"])
 def test_trees_for_two_classes_and_for_values(made: Made, folder: Path, form: str) -> None:
     import lightgbm

@@ -91,6 +91,10 @@ def run(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**53 - 1, help="Seed of all randomness.", show_default=False)
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Checks run at a time; default: 1.", show_default=False)
+    ] = None,
+    executor: Annotated[str, typer.Option(help="local, ray, or ray://HOST:PORT of a cluster.")] = "local",
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is already measured.")] = False,
     trust: Annotated[
         bool, typer.Option("--trust", help="Load the model even where its files, or their format, can run code.")
@@ -99,10 +103,21 @@ def run(
 ) -> None:
     """Measure. Finished checks are kept, so a second run goes on where the first one stopped."""
     from assessor.assessment import measure
+    from assessor.executors import executor_of
     from assessor.model import Status
 
+    chosen = executor_of(executor, jobs)
     with progress() as step:
-        runs = measure(open_project(project), ids or (), device=device, seed=seed, fresh=fresh, trust=trust, step=step)
+        runs = measure(
+            open_project(project),
+            ids or (),
+            device=device,
+            seed=seed,
+            fresh=fresh,
+            trust=trust,
+            step=step,
+            executor=chosen,
+        )
     if as_json:
         print_json(runs)
     else:

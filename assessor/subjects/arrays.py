@@ -13,7 +13,7 @@ import pandas as pd
 
 from assessor.errors import UsageError
 from assessor.subjects.readers import reading, refuse_missing
-from assessor.subjects.spool import HELD, mapped, scratch, write
+from assessor.subjects.spool import HELD, Scratch
 from assessor.subjects.tables import Table, rows_a_part, table_of_parts
 
 FEATURES, LABELS = "X", "y"
@@ -102,11 +102,11 @@ def _array(stream: IO[bytes], size: int, name: str, where: str) -> np.ndarray:
     if length <= HELD:
         content = _exactly(stream, length)
         return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
-    file = scratch()
-    write(file, b"", where, more=length)
+    file = Scratch(where)
+    file.write(b"", more=length)
     for start in range(0, length, _READ):
-        write(file, _exactly(stream, min(_READ, length - start)), where)
-    return mapped(file, dtype, shape, fortran=fortran)
+        file.write(_exactly(stream, min(_READ, length - start)))
+    return file.array(dtype, shape, fortran=fortran)
 
 
 class _Counted:

@@ -129,7 +129,7 @@ def load_split(spec: DataSpec, name: str, folder: Path) -> RawSplit:
     """
     field = f"target.data.{name}"
     if spec.load is not None:
-        return _from_object(call_user(spec.load, folder, field=f"{field}.load"), spec, name, f"{field} ({spec.load})")
+        return split_of(call_user(spec.load, folder, field=f"{field}.load"), spec, name, f"{field} ({spec.load})")
     if spec.file is not None and is_arrays(folder / spec.file):
         where = f"{field} ({spec.file})"
         arrays = read_arrays(folder / spec.file, field, where)
@@ -181,7 +181,21 @@ def ready(table: Table, spec: DataSpec) -> Table:
     return sampled(table, spec.sample)
 
 
-def _from_object(value: Any, spec: DataSpec, name: str, where: str) -> RawSplit:
+def split_of(value: Any, spec: DataSpec, name: str, where: str) -> RawSplit:
+    """A split from what a user's callable or a notebook gives.
+
+    Args:
+        value: (X, y), (X, y, attributes), a DataFrame or a torch Dataset; X alone for splits without labels.
+        spec: Which columns mean what.
+        name: Of the split.
+        where: How messages call it.
+
+    Returns:
+        The split, checked for shape, length and emptiness.
+
+    Raises:
+        UsageError: It is none of these, or does not fit.
+    """
     if isinstance(value, pd.DataFrame):
         return _from_table(ready(table_of_frame(value, where), spec), spec, name)
     if name in UNLABELLED and (isinstance(value, np.ndarray) or hasattr(value, "detach")):

@@ -32,7 +32,7 @@ from assessor.subjects.data import (
 )
 from assessor.subjects.digests import RowsDigest
 from assessor.subjects.loading import call_user
-from assessor.subjects.tables import Table, plain, table_of_frame
+from assessor.subjects.tables import Table, table_of_frame
 
 NO_MODEL = "only a table of predictions is at hand, not the model"
 

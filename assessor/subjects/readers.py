@@ -112,7 +112,7 @@ _WIDER = (("int64", {"natural"}), ("uint64", {"natural"}), ("float64", {"natural
 
 
 class _Kind(NamedTuple):
-    """What a column of csv holds: "boolean", "natural", "int64", "uint64", "float64", "str", or None for nothing yet."""
+    """What a column of csv holds: "boolean", "natural", "int64", "uint64", "float64", "str"; None for nothing yet."""
 
     kind: str | None
     missing: bool
@@ -198,17 +198,10 @@ def _parquet_parts(path: Path, columns: list[str], size: int) -> Iterator[pd.Dat
 
     with ParquetFile(path) as file:
         texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type) and field.name in columns]
-    with ParquetFile(path, read_dictionary=texts, buffer_size=2**20) as file:
-        held: list[Any] = []
-        for group in range(file.metadata.num_row_groups):  # one by one: a reader of several keeps what it has read
-            for batch in file.iter_batches(batch_size=size, row_groups=[group], columns=columns):
-                held.append(batch)
-                if (rows := sum(map(len, held))) >= size:
-                    found = pa.Table.from_batches(held).combine_chunks()
-                    yield found.slice(0, size).to_pandas()[columns]
-                    held = found.slice(size).to_batches() if rows > size else []
-        if held:
-            yield pa.Table.from_batches(held).to_pandas()[columns]
+    # Unless told not to, pyarrow reads whole row groups before it gives a batch, and keeps them.
+    with ParquetFile(path, read_dictionary=texts, pre_buffer=False, buffer_size=2**16) as file:
+        for batch in file.iter_batches(batch_size=size, columns=columns):
+            yield batch.to_pandas()[columns]
 
 
 def _arrow_table(files: Sequence[Path], field: str, where: str) -> Table:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from mmap import ACCESS_READ, mmap
-from typing import IO
 
 import numpy as np
 
@@ -18,6 +18,51 @@ SLICE = 2**23  # bytes of features in memory at once where they are in a file
 SPARED = 2**28  # bytes of the disk that are left free
 _SCATTERED = 4  # rows read at once that lie anywhere in the file
 _EVEN = 4096  # rows: slices are whole batches of a model, so that neither changes a number
+
+
+class Scratch:
+    """A temporary file without a name, where TMPDIR says, that ends with this object."""
+
+    def __init__(self, where: str) -> None:
+        """Start empty.
+
+        Args:
+            where: How messages call what is in it.
+        """
+        self._where = where
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when this object ends
+        weakref.finalize(self, self._file.close)
+
+    def write(self, content: memoryview | bytes, *, more: int = 0) -> None:
+        """Write at the end.
+
+        Args:
+            content: Bytes.
+            more: Bytes that will follow.
+
+        Raises:
+            UsageError: The disk is too full.
+        """
+        free = shutil.disk_usage(tempfile.gettempdir()).free - SPARED
+        if len(content) + more > free:
+            raise UsageError(
+                f"{self._where}: needs {(len(content) + more) / 2**20:,.0f} MiB more in the folder of temporary files "
+                f"({tempfile.gettempdir()}), which has {max(0, free) / 2**20:,.0f}; free some, or name another folder "
+                "in the environment variable TMPDIR"
+            )
+        self._file.write(content)
+
+    def content(self) -> mmap:
+        """All bytes, at least one, to be read like a file; they stay when this object ends."""
+        self._file.flush()
+        return mmap(self._file.fileno(), 0, access=ACCESS_READ)
+
+    def array(self, dtype: np.dtype, shape: tuple[int, ...], *, fortran: bool = False) -> np.ndarray:
+        """All bytes as an array that is read where it is looked at; it stays when this object ends."""
+        self._file.flush()
+        if not math.prod(shape):
+            return np.zeros(shape, dtype)
+        return np.memmap(self._file, dtype=dtype, mode="r", shape=shape, order="F" if fortran else "C")
 
 
 class Spool:
@@ -33,7 +78,7 @@ class Spool:
         self._parts: list[np.ndarray] = []
         self._like: np.ndarray | None = None
         self._rows = self._bytes = 0
-        self._file: IO[bytes] | None = None
+        self._file: Scratch | None = None
 
     def add(self, rows: np.ndarray) -> None:
         """Add the next rows (n, ...).
@@ -49,62 +94,19 @@ class Spool:
         self._bytes += rows.nbytes
         self._parts.append(rows)
         if self._file is None and self._bytes > HELD:
-            self._file = scratch()
+            self._file = Scratch(self._where)
         if self._file is not None:
             for part in self._parts:
-                write(self._file, np.ascontiguousarray(part).data.cast("B") if part.size else b"", self._where)
+                self._file.write(np.ascontiguousarray(part).data.cast("B") if part.size else b"")
             self._parts = []
 
     def array(self) -> np.ndarray:
         """All rows: in memory where they are few, else in a file that goes with the array."""
         if self._file is not None:
             assert self._like is not None
-            return mapped(self._file, self._like.dtype, (self._rows, *self._like.shape[1:]))
+            return self._file.array(self._like.dtype, (self._rows, *self._like.shape[1:]))
         found: np.ndarray = np.concatenate(self._parts) if len(self._parts) > 1 else self._parts[0]
         return found
-
-
-def scratch() -> IO[bytes]:
-    """A temporary file without a name, where TMPDIR says."""
-    return tempfile.TemporaryFile()
-
-
-def write(file: IO[bytes], content: memoryview | bytes, where: str, *, more: int = 0) -> None:
-    """Write to a temporary file.
-
-    Args:
-        file: As `scratch` gives it.
-        content: Bytes.
-        where: How messages call them.
-        more: Bytes that will follow.
-
-    Raises:
-        UsageError: The disk is too full.
-    """
-    free = shutil.disk_usage(tempfile.gettempdir()).free - SPARED
-    if len(content) + more > free:
-        raise UsageError(
-            f"{where}: needs {(len(content) + more) / 2**20:,.0f} MiB more in the folder of temporary files "
-            f"({tempfile.gettempdir()}), which has {max(0, free) / 2**20:,.0f}; free some, or name another folder in "
-            "the environment variable TMPDIR"
-        )
-    file.write(content)
-
-
-def mapped(file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...], *, fortran: bool = False) -> np.ndarray:
-    """A file's bytes as an array that is read where it is looked at; the file goes with it."""
-    with file:
-        file.flush()
-        if not math.prod(shape):
-            return np.zeros(shape, dtype)
-        return np.memmap(file, dtype=dtype, mode="r", shape=shape, order="F" if fortran else "C")
-
-
-def mapped_bytes(file: IO[bytes]) -> mmap:
-    """A file's bytes, at least one, to be read like a file; the file goes with them."""
-    with file:
-        file.flush()
-        return mmap(file.fileno(), 0, access=ACCESS_READ)
 
 
 def is_mapped(rows: np.ndarray) -> bool:
@@ -147,8 +149,13 @@ def taken(rows: np.ndarray, chosen: slice | np.ndarray) -> np.ndarray:
 
 def give_back(rows: np.ndarray) -> None:
     """Let go of what was read of a file; it is read again when it is looked at again."""
-    base = rows.base
-    if isinstance(base, mmap) and hasattr(base, "madvise"):
+    if isinstance(rows.base, mmap):
+        let_go(rows.base)
+
+
+def let_go(content: mmap) -> None:
+    """As `give_back`, for a file's bytes."""
+    if hasattr(content, "madvise"):  # not on Windows
         from mmap import MADV_DONTNEED
 
-        base.madvise(MADV_DONTNEED)
+        content.madvise(MADV_DONTNEED)

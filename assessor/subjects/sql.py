@@ -42,6 +42,7 @@ def table_of_query(spec: SqlSpec, field: str, where: str) -> Table:
     """
     require("sqlalchemy", "sql", field)
     import sqlalchemy
+    from sqlalchemy import exc
 
     secret = os.environ.get(spec.url_env)
     if not secret:
@@ -56,13 +57,13 @@ def table_of_query(spec: SqlSpec, field: str, where: str) -> Table:
                 f"{', '.join(READ_ONLY)}, or a parquet file of the rows"
             )
         engine = sqlalchemy.create_engine(url, hide_parameters=True, poolclass=sqlalchemy.pool.NullPool)
-    except sqlalchemy.exc.ArgumentError:
+    except exc.ArgumentError:
         raise UsageError(f"{field}.url_env: {spec.url_env} holds no URL as SQLAlchemy takes it") from None
     except ImportError as fault:
         raise UsageError(f"{field}: no driver for this database: {fault}") from fault
     try:
         return table_of_stream(_frames(engine, spec.query), where)
-    except sqlalchemy.exc.SQLAlchemyError as fault:
+    except exc.SQLAlchemyError as fault:
         told = str(getattr(fault, "orig", None) or fault)
         raise UsageError(f"{field}: {type(fault).__name__}: {_without(told, url.password)}") from None
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from assessor.contract import Sample
 from assessor.errors import UsageError, nearest
-from assessor.subjects.spool import mapped_bytes, scratch, write
+from assessor.subjects.spool import Scratch, let_go
 
 PART = 2**18  # most rows of a part
 _PART_BYTES = 2**23  # bytes of a part, about
@@ -68,12 +68,12 @@ def table_of_stream(frames: Iterator[pd.DataFrame], where: str) -> Table:
     Returns:
         The table.
     """
-    file, rows = scratch(), 0
+    file, rows = Scratch(where), 0
     columns: tuple[str, ...] = ()
     for frame in frames:
-        write(file, pickle.dumps(frame, protocol=5), where)
+        file.write(pickle.dumps(frame, protocol=5))
         rows, columns = rows + len(frame), tuple(map(str, frame.columns))
-    kept = mapped_bytes(file)
+    kept = file.content()
 
     def parts(names: Sequence[str]) -> Iterator[pd.DataFrame]:
         at = 0
@@ -81,6 +81,7 @@ def table_of_stream(frames: Iterator[pd.DataFrame], where: str) -> Table:
             kept.seek(at)
             frame: pd.DataFrame = pickle.load(kept)  # noqa: S301 - written above, and nobody else has the file
             at = kept.tell()
+            let_go(kept)
             yield frame[list(names)]
 
     return table_of_parts(where, columns, rows, parts)

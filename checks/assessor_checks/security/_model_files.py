@@ -34,6 +34,7 @@ from assessor_checks.security._model_formats import (
 )
 from assessor_checks.security._pickle_machine import Bytes
 from assessor_checks.security._pickles import Followed, follow, starts_like_pickle
+from assessor_checks.security._ubjson import starts_like_ubjson, ubjson
 
 UNPACKED = 1 << 30  # bytes of one file that are unpacked
 RATIO = 100  # times the size of a file that it may unpack to, if that is more than
@@ -183,6 +184,8 @@ class _Looker:
             return "pickle"
         if _is_text(data[:HEAD]):
             return self._text(data, part)
+        if starts_like_ubjson(data):
+            return self._trying("UBJSON", _format(ubjson), data, part, depth)
         if name.endswith(".pb"):
             self._add(part, tensorflow(data))
             return "TensorFlow graph"

@@ -46,7 +46,7 @@ INFO = CheckInfo(
     limits=(
         "No finding is no proof that a file is harmless: it says that nothing known as bad was found.",
         "Code that comes with the model (its architecture, a custom operator) is not read, and files that are not "
-        "named under target.model.files are not looked into.",
+        "named under target.model are not looked into.",
         "A model whose weights were manipulated, a backdoor for instance, runs no code and is not found here.",
         "The names known as dangerous are a list that grows; unknown imports want a person who looks at them.",
         "A file that is cut off, or whose numbers were changed, can often be read all the same; compare its digest.",

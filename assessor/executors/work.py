@@ -1,0 +1,148 @@
+"""What is run, and how it is run in one process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from assessor.contract import Subject, lending
+from assessor.engine import Job, run_job, scope_of, subject_record
+from assessor.errors import UsageError
+from assessor.keeping import Folder, Store, lent_from
+from assessor.model import CheckRun, SubjectRecord, TargetSpec
+
+RETRIES = 3
+"""How often a check is begun again after its worker died, before the run ends."""
+
+
+def torch_threads() -> int | None:
+    """Threads of torch in this process; None where it is not loaded."""
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch is not None else None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker must know to run checks on one subject.
+
+    Attributes:
+        target: What is measured, as assessor.yaml says.
+        folder: Where its names are looked up.
+        device: Torch's name of the device.
+        any_gpu: Whether another GPU does as well as the one of `device`.
+        trust: Whether the user vouches for files that may run code.
+        record: Digests of what is measured.
+        parts: Folder for parts of checks that were stopped.
+        fresh: Whether to find no part that an earlier run has kept.
+        threads: Torch's threads: sums depend on their number, so every worker has as many as the process that asks.
+    """
+
+    target: TargetSpec
+    folder: Path
+    device: str
+    trust: bool
+    record: SubjectRecord
+    parts: Path
+    any_gpu: bool = False
+    fresh: bool = False
+    threads: int | None = field(default_factory=torch_threads)
+
+    def loaded(self) -> Subject:
+        """The subject, loaded in this process.
+
+        Raises:
+            UsageError: It is not the one that was asked for.
+        """
+        from assessor.subjects import load_subject
+
+        subject, kind, model_sha256 = load_subject(self.target, self.folder, device=self.device, trust=self.trust)
+        self.set_threads()
+        record = subject_record(subject, kind, model_sha256)
+        if record.model_copy(update={"trusted": self.record.trusted}) != self.record:
+            raise UsageError(
+                "model or data are not the same when they are loaded once more, so that several workers would measure "
+                "different things; make loading repeatable (fix its seeds), or run without --jobs and --executor"
+            )
+        return subject
+
+    def set_threads(self) -> None:
+        """As many threads of torch here as where the task comes from."""
+        torch = sys.modules.get("torch")
+        if torch is not None and self.threads and torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+
+    def run(self, job: Job, subject: Subject, store: Store, told: Told) -> CheckRun:
+        """One check, with its parts kept in `store`."""
+        from assessor.subjects import importable
+
+        scope = scope_of(job, self.record, subject.device)
+        lent = lent_from(store, scope, partial(told, job.check.id), fresh=self.fresh)
+        with importable(self.folder), lending(lent):  # a model may import when it is called
+            return run_job(job, subject, self.record)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Checks to run on one subject, which is loaded in this process."""
+
+    task: Task
+    subject: Subject
+    jobs: Sequence[Job]
+
+    def here(self, jobs: Sequence[Job], told: Told) -> Generator[CheckRun]:
+        """Some of them one after another in this process."""
+        for job in jobs:
+            told(job.check.id, "", 0, 0)
+            yield self.task.run(job, self.subject, Folder(self.task.parts), told)
+
+    def divided(self) -> tuple[list[Job], list[Job]]:
+        """What can be run side by side, and what measures time and so is run alone."""
+        return [job for job in self.jobs if job.check.info.repeatable], [
+            job for job in self.jobs if not job.check.info.repeatable
+        ]
+
+
+class Told(Protocol):
+    """Told how far a check is."""
+
+    def __call__(self, check: str, what: str, done: int, total: int, /) -> None:
+        """Which check, which part is done next, how many are done, of how many; no part when the check begins."""
+
+
+class Executor(Protocol):
+    """Runs checks somewhere."""
+
+    def runs(self, work: Work, told: Told) -> Generator[CheckRun]:
+        """Each run as soon as it is there, every check once; closing the iterator stops what still runs.
+
+        Raises:
+            UsageError: It cannot be run there.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Serial:
+    """One after another in this process."""
+
+    def runs(self, work: Work, told: Told) -> Generator[CheckRun]:
+        """Each run as soon as it is there."""
+        return work.here(work.jobs, told)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def died(check: str) -> UsageError:
+    """The fault of a check whose workers die again and again."""
+    return UsageError(
+        f"{check}: its worker process died {RETRIES + 1} times, perhaps for lack of memory; finished checks are kept: "
+        f"run again with fewer --jobs, or leave it out with  checks: {{{check}: false}}  in assessor.yaml"
+    )
