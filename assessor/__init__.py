@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "assess", "measure"]
 
 
 def __getattr__(name: str) -> Any:

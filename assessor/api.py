@@ -1,22 +1,23 @@
 """Assessing from Python: a model and its data in, results out that a notebook shows. No folder is needed.
 
-    import assessor
+import assessor
 
-    found = assessor.assess(model, (X_test, y_test), targets={"reliability.performance": (0.8, None)})
-    assert found.passed
+found = assessor.assess(model, (X_test, y_test), targets={"reliability.performance": (0.8, None)})
+assert found.passed
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from assessor.assessed import Assessed, Measured
-from assessor.contract import Check, Lent, Params, Subject, lending
+from assessor.contract import Check, Lent, Params, lending
 from assessor.criteria import load_catalog
 from assessor.engine import Job, run_job, subject_record
 from assessor.errors import UsageError, nearest
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 Wanted = Target | Mapping[str, Any] | tuple[float | None, float | None]
 """A target: (low, high) with None for an open end, or a mapping with interval, and perhaps metric and because."""
+SECONDS = 0.2  # between lines about the parts of a check
 BECAUSE, SOURCE_OF_TARGET = "no reason was given", "assessor.assess(targets=...)"
 
 
@@ -62,7 +64,7 @@ def assess(  # noqa: PLR0913 - what there is to say of a model
         train: What it was trained on, in the same forms; some checks need it.
         task: "binary", "multiclass" or "regression"; by default what model and labels say.
         label: Column of true labels in a DataFrame.
-        sensitive: Names of columns of X, of the attributes or of the DataFrame; or the values themselves (n,) or (n, k).
+        sensitive: Names of columns of X, of the attributes or of the DataFrame; or the values, (n,) or (n, k).
         classes: Class names in the order of the model's outputs; an estimator knows its own.
         outputs: "logits" or "probabilities": what a module or callable gives, where that is not clear.
         checks: Ids such as "fairness.group_metrics" or areas such as "fairness"; with parameters as a mapping from id
@@ -122,6 +124,7 @@ def measure(  # noqa: PLR0913 - as assess
     Raises:
         UsageError: Model, data or arguments do not fit.
     """
+    find_check(check, load_checks())
     jobs = _jobs({check: params}, {} if target is None else {check: target}, seed)
     (run,) = _runs(jobs, Given(model, data, train, task, label, sensitive, classes, outputs, device), progress=False)
     return Measured(run)
@@ -130,14 +133,16 @@ def measure(  # noqa: PLR0913 - as assess
 def _runs(jobs: Sequence[Job], given: Given, *, progress: bool) -> list[CheckRun]:
     subject, kind, digest = subject_of(given)
     record = subject_record(subject, kind, digest)
+    told = _Told() if progress else None
     runs = []
-    for number, job in enumerate(jobs):
-        said = partial(_say, f"[{number + 1}/{len(jobs)}] {job.check.id}") if progress else _silent
-        said("", 0, 1)
-        with lending(Lent(progress=said, find=lambda _key: None, keep=lambda _key, _value: None)):
+    for number, job in enumerate(jobs, start=1):
+        if told:
+            told.begin(f"[{number}/{len(jobs)}] {job.check.id}")
+        lent = Lent(told.part if told else _silent, find=lambda _key: None, keep=lambda _key, _value: None)
+        with lending(lent):
             runs.append(run_job(job, subject, record))
-    if progress:
-        _say("", "", 0, 1)
+    if told:
+        told.begin("")
     return runs
 
 
@@ -145,11 +150,24 @@ def _silent(what: str, done: int, total: int) -> None:
     """Tell nobody."""
 
 
-def _say(check: str, what: str, done: int, total: int) -> None:
-    """One line on standard error, written over the one before."""
-    part = f": {what} {done}/{total}" if what else ""
-    sys.stderr.write(f"\r\x1b[K{check}{part}"[:100])
-    sys.stderr.flush()
+class _Told:
+    """One line on standard error, written over the one before; parts of a check not more often than can be read."""
+
+    def __init__(self) -> None:
+        self._check, self._said, self._width = "", 0.0, 0
+
+    def begin(self, check: str) -> None:
+        self._check = check
+        self._write(check)
+
+    def part(self, what: str, done: int, total: int) -> None:
+        if time.monotonic() - self._said > SECONDS:
+            self._write(f"{self._check}: {what} {done}/{total}")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"\r{text:{self._width}}" if text else f"\r{'':{self._width}}\r")
+        sys.stderr.flush()
+        self._said, self._width = time.monotonic(), len(text)
 
 
 # --- what is wanted --------------------------------------------------------------------------------------------------

@@ -87,7 +87,9 @@ class Measured:
 
         found = {table.name: table for table in self.run.tables}
         if name not in found:
-            raise UsageError(f"{self.id}: no table '{name}'{nearest(name, found)}; tables: {', '.join(found) or 'none'}")
+            raise UsageError(
+                f"{self.id}: no table '{name}'{nearest(name, found)}; tables: {', '.join(found) or 'none'}"
+            )
         return pd.DataFrame(found[name].rows, columns=list(found[name].columns))
 
     def plot(self, axes: Axes | None = None) -> Axes:

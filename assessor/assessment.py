@@ -37,6 +37,7 @@ from assessor.model import (
     SubjectRecord,
     TargetSpec,
 )
+from assessor.observing import event, finished
 from assessor.project import Project, now
 from assessor.registry import find_check, load_checks
 from assessor.verdicts import judged_against
@@ -219,6 +220,28 @@ def measure(
     Raises:
         UsageError: Configuration, model or data do not fit.
     """
+    measurement, jobs, guarding = planned(
+        project, ids, device=device, seed=seed, fresh=fresh, trust=trust, step=step, executor=executor
+    )
+    return measurement.run(jobs, guarding)
+
+
+def planned(
+    project: Project,
+    ids: Sequence[str] = (),
+    *,
+    device: str | None = None,
+    seed: int | None = None,
+    fresh: bool = False,
+    trust: bool = False,
+    step: Step = _silent,
+    executor: Executor = HERE,
+) -> tuple[Measurement, list[Job], list[Job]]:
+    """The measurement that `measure` makes, what is wanted of it, and what is run before the model is loaded.
+
+    Raises:
+        UsageError: The configuration does not fit.
+    """
     configuration = project.configuration()
     checks = load_checks()
     project.check_ids_known(list(checks))
@@ -235,7 +258,7 @@ def measure(
         for some in (wanted, guards if configuration.target.model_files else [])
     )
     place = Place(project.folder.resolve(), project.folder / ".assessor" / "kept", project.runs, project.save_run)
-    return Measurement(place, configuration.target, device, fresh, trust, step, executor).run(jobs, guarding)
+    return Measurement(place, configuration.target, device, fresh, trust, step, executor), jobs, guarding
 
 
 def guards_of(checks: Mapping[str, Check]) -> list[Check]:
@@ -272,6 +295,7 @@ class Measurement:
         trust: Load the model even where its files or their format can run code.
         step: Told how far it is.
         executor: Where checks are run on the loaded model.
+        profile: Folder for a profile of each check; None for none.
     """
 
     place: Place
@@ -281,6 +305,7 @@ class Measurement:
     trust: bool = False
     step: Step = _silent
     executor: Executor = HERE
+    profile: Path | None = None
 
     def run(self, jobs: list[Job], guarding: list[Job]) -> list[CheckRun]:
         """First what needs no more than files; the model is loaded after that, and only when it is needed.
@@ -292,26 +317,35 @@ class Measurement:
         Returns:
             The runs of what is wanted.
         """
-        from assessor.subjects import BEFORE_LOADING, load_files, load_subject
+        from assessor.subjects import BEFORE_LOADING, load_files
 
-        folder = self.place.folder
         runs: dict[str, CheckRun] = {}
         first = [job for job in jobs if job.check.info.needs and job.check.info.needs <= BEFORE_LOADING]
         rest = [job for job in jobs if job not in first]
         asked = {job.check.id for job in jobs}
         before = first + [job for job in guarding if rest and job.check.id not in asked]
         if before:
-            files = load_files(self.target, folder)
+            files = load_files(self.target, self.place.folder)
             runs |= self._of(files, subject_record(files, "files", None), before, HERE, _Display(self.step, len(jobs)))
         if rest:
             overridden = self._refuse_danger(runs.values())
             self.step("loading model and data", len(first), len(jobs))
-            subject, kind, model_sha256 = load_subject(self.target, folder, device=self.device, trust=self.trust)
-            record = subject_record(subject, kind, model_sha256)
+            subject, record = self.loaded()
             record = record.model_copy(update={"trusted": record.trusted or overridden})
             runs |= self._of(subject, record, rest, self.executor, _Display(self.step, len(jobs), len(first)))
         self.step("done", len(jobs), len(jobs))
         return [runs[job.check.id] for job in jobs]
+
+    def loaded(self) -> tuple[Subject, SubjectRecord]:
+        """Model and data, and their digests.
+
+        Raises:
+            UsageError: They do not fit.
+        """
+        from assessor.subjects import load_subject
+
+        subject, kind, model_sha256 = load_subject(self.target, self.place.folder, device=self.device, trust=self.trust)
+        return subject, subject_record(subject, kind, model_sha256)
 
     def _refuse_danger(self, runs: Iterable[CheckRun]) -> bool:
         """Whether the model is loaded in spite of what its files hold."""
@@ -331,21 +365,23 @@ class Measurement:
         stored, runs, due = self.place.stored(), {}, []
         for job in jobs:
             run = stored.get(job.check.id)
-            if run is None or self.fresh or run.outcome.status is Status.ERROR or not _is_of(run, job, subject, record):
+            if run is None or self.fresh or not is_current(run, key_of(job, record, subject.device)):
                 due.append(job)
                 continue
             if not is_same(run, job):
                 run = rejudge(run, job)
                 self.place.save(run)
             runs[job.check.id] = run
+            finished(run, stored=True)
             display.finished(job.check.id)
         due.sort(
             key=lambda job: -_seconds(stored.get(job.check.id))
         )  # the longest first: none is waited for at the end
-        with closing(executor.runs(Work(self._task(subject, record), subject, due), display.told)) as finished:
-            for run in finished:
+        with closing(executor.runs(Work(self._task(subject, record), subject, due), display.told)) as done:
+            for run in done:
                 self.place.save(run)
                 runs[run.check] = run
+                finished(run)
                 display.finished(run.check)
         return runs
 
@@ -360,11 +396,13 @@ class Measurement:
             record=record,
             parts=self.place.parts,
             fresh=self.fresh,
+            profile=self.profile,
         )
 
 
-def _is_of(run: CheckRun, job: Job, subject: Subject, record: SubjectRecord) -> bool:
-    return run.key == key_of(job, record, subject.device)
+def is_current(run: CheckRun, key: str) -> bool:
+    """Whether a stored run is a measurement of that key, which need not be made again."""
+    return run.key == key and run.outcome.status is not Status.ERROR
 
 
 def _seconds(run: CheckRun | None) -> float:
@@ -386,6 +424,7 @@ class _Display:
         if what:
             self.step(check, done, total, part=what)
         else:
+            event("check begun", check=check)
             self.step(", ".join(self.running), self.done, self.total)
 
     def finished(self, check: str) -> None:

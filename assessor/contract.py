@@ -735,6 +735,7 @@ class Check:
         measure: Pure: no files, no clock, no global seed, no threshold.
         plot: Draws the result on matplotlib axes, or None.
         weakness: Finds the worst of what `measure` found once more, to be frozen; pure as `measure`; or None.
+        rows: How many rows `measure` asks the model for at most, a gradient counting three times; for plans; or None.
     """
 
     info: CheckInfo
@@ -742,6 +743,7 @@ class Check:
     measure: Callable[[Subject, Any, int], Result]
     plot: Callable[[Result, Axes], None] | None = field(default=None)
     weakness: Callable[[Subject, Any, int], Weakness] | None = field(default=None)
+    rows: Callable[[Subject, Any], int] | None = field(default=None)
 
     @property
     def id(self) -> str:

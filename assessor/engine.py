@@ -10,7 +10,6 @@ import importlib
 import importlib.metadata
 import platform
 import random
-import resource
 import sys
 import time
 import traceback
@@ -26,6 +25,7 @@ from pydantic import JsonValue
 
 from assessor.canonical import canonical_json, sha256_hex
 from assessor.contract import Check, Need, NotApplicable, Params, Result, Subject, collecting
+from assessor.footprint import Peak
 from assessor.messages import SOURCE, speaking
 from assessor.model import (
     CheckRun,
@@ -144,12 +144,12 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
         The run; a check that cannot measure ends as not_applicable or error with its reason.
     """  # noqa: DOC501 - NotApplicable stays inside
     started, clock = datetime.now(UTC), time.perf_counter()
-    _reset_peak_memory(subject.device)
+    peak = Peak.begun(subject.device)
     result: Result | None = None
     try:
-        refusal = _refusal(job.check, subject)
-        if refusal:
-            raise NotApplicable(refusal)
+        lacking = refusal(job.check, subject)
+        if lacking:
+            raise NotApplicable(lacking)
         with fixed_randomness(job.seed), collecting() as remarks:
             result = _measured(job.check.measure(subject, job.params, job.seed))
         result = result.model_copy(update={"remarks": (*result.remarks, *remarks, *_samples(subject))})
@@ -178,7 +178,7 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
         key=key_of(job, record, subject.device),
         started=started,
         seconds=round(time.perf_counter() - clock, 3),
-        peak_memory_bytes=_peak_memory(subject.device),
+        peak_memory_bytes=peak.size,
     )
 
 
@@ -186,9 +186,7 @@ def _samples(subject: Subject) -> tuple[str, ...]:
     """What readers must know of splits that are samples."""
     drawn = {name: split for name, split in sorted(subject.splits.items()) if split.sample}
     return tuple(
-        f"The {name} split is a sample: {split.sample.told(split.n)}."
-        for name, split in drawn.items()
-        if split.sample
+        f"The {name} split is a sample: {split.sample.told(split.n)}." for name, split in drawn.items() if split.sample
     )
 
 
@@ -215,7 +213,7 @@ def is_same(run: CheckRun, job: Job) -> bool:
     return run.target == job.target and run.requirements == job.requirements
 
 
-def _refusal(check: Check, subject: Subject) -> str | None:
+def refusal(check: Check, subject: Subject) -> str | None:
     """Why the check cannot measure the subject, with the checks that can instead; None where it can."""
     reason = _lack(check, subject)
     if reason is None or not check.info.instead:
@@ -300,20 +298,6 @@ def _device_name(device: str) -> str:
 def _threads() -> int:
     torch = sys.modules.get("torch")
     return int(torch.get_num_threads()) if torch is not None else 1
-
-
-def _reset_peak_memory(device: str) -> None:
-    torch = sys.modules.get("torch")
-    if torch is not None and device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak_memory(device: str) -> int:
-    """Most bytes the device had allocated, or on CPU the most this process ever held."""
-    torch = sys.modules.get("torch")
-    if torch is not None and device.startswith("cuda"):
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def code_record(check: Check) -> CodeRecord:

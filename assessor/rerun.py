@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +23,12 @@ from assessor.contract import Check, Frozen, Metric
 from assessor.engine import Job
 from assessor.errors import UsageError
 from assessor.files import write_whole
-from assessor.model import FORMS, CheckRun, DataSpec, ModelSpec, Status, TargetSpec
+from assessor.model import FORMS, SOURCES, CheckRun, DataSpec, ModelSpec, Status, TargetSpec
 from assessor.project import now
 from assessor.registry import find_check, load_checks
 
 ROUNDING = 1e-6  # relative: what another machine's order of additions may change
-TABLES = (".csv", ".parquet", ".pq")
+TABLES = (".csv", ".csv.gz", ".parquet", ".pq", ".arrow", ".feather", ".npz")
 
 
 class Agreement(StrEnum):
@@ -160,7 +161,8 @@ def rerun(  # noqa: PLR0913 - what a person may choose
     jobs, reasons = _jobs(wanted, claims, known)
     place = _place(system, output)
     guards = [_guard(check) for check in guards_of(known)] if target.model_files else []
-    measurement = Measurement(place, target, device, fresh, trust, *([step] if step else []))
+    measurement = Measurement(place, target, device, fresh, trust)
+    measurement = replace(measurement, step=step) if step else measurement
     runs = {run.check: run for run in measurement.run(jobs, guards)} if jobs else {}
     return Rerun(
         tool={"name": "ai-assessor", "version": __version__},
@@ -207,7 +209,9 @@ def target_of(claims: Claims, system: Path, replacement: Replacement) -> TargetS
         if data.get(split) is None:
             there = ", ".join(name for name, spec in data.items() if spec is not None)
             raise UsageError(f"--data: the report has no {split} data; it has {there}")
-        data[split] = data[split].model_copy(update=_source(text, ("load", "file"), "--data"))
+        data[split] = data[split].model_copy(
+            update={**dict.fromkeys(SOURCES), **_source(text, ("load", "file"), "--data")}
+        )
     changed = target.model_copy(update={"model": model, "data": target.data.model_copy(update=data)})
     given = {replacement.model, *replacement.data.values()}
     for field, name in _names(changed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,11 @@ ROOT = Path(__file__).parents[1]
 REPOSITORY = ROOT / "tests" / "data" / "repository"
 EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 COMPARISON = re.compile(r"(\S+)\s*(==|!=|\|\|)\s*(\S+)")
+WAIVER = """waivers:
+- {{id: reliability.performance, covers: [fail, worse], because: mended next week, by: Ada, until: {until}}}
+"""
+FORGOTTEN = ("return prepared(x), kinds", "return x, kinds")
+"""A regression: data are no longer prepared as in training."""
 BIN = Path(sys.executable).parent
 
 
@@ -65,11 +71,12 @@ def filled(text: str, values: Mapping[str, str]) -> str:
     return EXPRESSION.sub(evaluated, text)
 
 
-def shell(script: str, folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run a script as CI systems do: bash, ending with the first command that fails."""
+def shell(script: str, folder: Path, environment: Mapping[str, str], *, posix: bool = False) -> tuple[int, str]:
+    """Run a script as CI systems do: bash, or the system's sh, ending with the first command that fails."""
+    bash = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
     inherited = {name: os.environ[name] for name in ("HOME", "LANG", "OMP_NUM_THREADS") if name in os.environ}
     done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+        ["sh", "-ec", script] if posix else bash,
         cwd=folder,
         env={**inherited, "PATH": f"{BIN}:/usr/bin:/bin", "OMP_WAIT_POLICY": "PASSIVE", **environment},
         stdout=subprocess.PIPE,
@@ -109,6 +116,26 @@ def run_action(folder: Path, runner: Path, given: Mapping[str, str]) -> Ran:
         values |= {f"steps.{step.get('id')}.outputs.{name}": value for name, _, value in lines}
     outputs = {name: filled(item["value"], values) for name, item in action["outputs"].items()}
     return Ran(code, printed, outputs, summary.read_text() if summary.is_file() else "")
+
+
+class Checkout:
+    """A repository whose main branch is to hold results."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(REPOSITORY, folder)
+        (folder / ".gitignore").write_text(".assessor/\n__pycache__/\nassessor-gate.*\n")
+        git(folder, "init", "--quiet", "--initial-branch=main")
+        commit(folder, "first")
+
+    def edit(self, old: str, new: str) -> None:
+        path = self.folder / "assessment" / "system.py"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    def waive(self, until: str) -> None:
+        path = self.folder / "assessment" / "policy.yaml"
+        path.write_text(path.read_text().partition("waivers:")[0] + WAIVER.format(until=until))
 
 
 def inputs_of(workflow: Path) -> dict[str, Any]:

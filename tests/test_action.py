@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from ci_steps import REPOSITORY, ROOT, Ran, commit, filled, git, inputs_of, run_action, vendored
+from ci_steps import FORGOTTEN, REPOSITORY, ROOT, Checkout, Ran, commit, filled, git, inputs_of, run_action, vendored
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 WORKFLOW = REPOSITORY / ".github" / "workflows" / "assess.yml"
-WAIVER = """waivers:
-- {{id: reliability.performance, covers: [fail, worse], because: mended next week, by: Ada, until: {until}}}
-"""
-FORGOTTEN = ("return prepared(x), kinds", "return x, kinds")
 
 
 def test_the_action_keeps_to_githubs_schema() -> None:
@@ -50,38 +45,23 @@ def test_the_evaluator_of_expressions() -> None:
     assert filled("${{ steps.gate.outputs.decision || 'failed' }}", {}) == "failed"
 
 
-class Checkout:
-    """A repository whose main branch holds results, and the action that its workflow calls."""
+class Acting(Checkout):
+    """A repository, and the action that its workflow calls."""
 
-    def __init__(self, folder: Path, runner: Path) -> None:
-        self.folder, self.runner, self.runs = folder, runner, 0
-        shutil.copytree(REPOSITORY, folder)
-        (folder / ".gitignore").write_text(".assessor/\n__pycache__/\n")
-        git(folder, "init", "--quiet", "--initial-branch=main")
-        commit(folder, "first")
+    runs = 0
 
     def act(self, **given: str) -> Ran:
         self.runs += 1
         named = {name.replace("_", "-"): value for name, value in given.items()}
-        return run_action(self.folder, self.runner / str(self.runs), inputs_of(WORKFLOW) | named)
-
-    def edit(self, old: str, new: str) -> None:
-        path = self.folder / "assessment" / "system.py"
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
-
-    def waive(self, until: str) -> None:
-        path = self.folder / "assessment" / "policy.yaml"
-        path.write_text(path.read_text().partition("waivers:")[0] + WAIVER.format(until=until))
+        return run_action(self.folder, self.folder.parent / f"runner-{self.runs}", inputs_of(WORKFLOW) | named)
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    folder = tmp_path_factory.mktemp("action")
-    return Checkout(folder / "repository", folder / "runner")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Acting:
+    return Acting(tmp_path_factory.mktemp("action") / "repository")
 
 
-def test_wrong_use_ends_with_2(checkout: Checkout, tmp_path: Path) -> None:
+def test_wrong_use_and_hostile_inputs_end_with_2(checkout: Acting, tmp_path: Path) -> None:
     found = checkout.act(mode="obey", checks="none")
     assert (found.code, found.outputs["decision"]) == (2, "failed")
     hostile = "x.md\ndecision=open"
@@ -92,7 +72,7 @@ def test_wrong_use_ends_with_2(checkout: Checkout, tmp_path: Path) -> None:
     assert not list(checkout.folder.rglob("hacked"))
 
 
-def test_nothing_measured_is_undecided(checkout: Checkout) -> None:
+def test_nothing_measured_is_undecided(checkout: Acting) -> None:
     found = checkout.act(checks="none", baseline="")
     assert (found.code, found.outputs["decision"]) == (3, "undecided")
     assert found.printed.startswith("::error ")
@@ -100,7 +80,7 @@ def test_nothing_measured_is_undecided(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow  # each measures in a process of its own
-def test_red_on_a_regression_green_with_a_waiver_red_when_it_is_over(checkout: Checkout) -> None:
+def test_red_on_a_regression_green_with_a_waiver_red_when_it_is_over(checkout: Acting) -> None:
     first = checkout.act(baseline="")
     assert (first.code, first.outputs["decision"]) == (0, "open"), first.printed
     commit(checkout.folder, "results")
@@ -136,7 +116,7 @@ def test_red_on_a_regression_green_with_a_waiver_red_when_it_is_over(checkout: C
 
 
 @pytest.mark.slow
-def test_a_model_that_crashes_is_undecided_and_one_that_is_not_there_fails(checkout: Checkout) -> None:
+def test_a_model_that_cannot_be_loaded_is_no_decision(checkout: Acting) -> None:
     git(checkout.folder, "checkout", "--quiet", "--force", "main")
     git(checkout.folder, "clean", "--quiet", "-fd")
     checkout.edit("return LogisticRegression().fit(prepared(x), kinds)", "raise SystemExit(0)")

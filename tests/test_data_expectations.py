@@ -13,7 +13,7 @@ from commands import Run
 from assessor.errors import UsageError
 from assessor.model import DataSpec
 from assessor.project import Project
-from assessor.subjects.data import load_split
+from assessor.subjects.splits import load_split
 
 
 def frame() -> pd.DataFrame:

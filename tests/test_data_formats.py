@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from commands import Run
 from PIL import Image
 
+from assessor.model import Data, DataSpec
 from assessor.project import Project
 
 ROWS = 60
@@ -391,3 +394,17 @@ def test_a_csv_in_many_parts_is_never_held(tmp_path: Path, monkeypatch: pytest.M
     parts = list(table_of_file(path, "f", "w").parts(["a"]))
     assert [len(part) for part in parts] == [10] * 9 + [5]
     assert pd.concat(parts)["a"].tolist() == list(range(95))
+
+
+# --- docs/data.md ----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_what_can_be_written() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text("utf-8")
+    sources = [text for row in page.split("\n") if row.startswith("|") for text in re.findall(r"`(\w+: [^`]+)`", row)]
+    kinds = {next(iter(DataSpec.model_validate(yaml.safe_load(text)).model_fields_set)) for text in sources}
+    assert kinds == {"file", "images", "dataset", "sql", "load"}
+    blocks = [yaml.safe_load(block) for block in re.findall(r"\n\n((?:    .*\n)+)", page)]
+    assert [next(iter(block)) for block in blocks] == ["target", "images"]
+    Data.model_validate(blocks[0]["target"]["data"])
+    DataSpec.model_validate(blocks[1])

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from assessor.errors import MissingExtra, UsageError
 from assessor.model import DataSpec, PixelsSpec
-from assessor.subjects.data import load_split
+from assessor.subjects.splits import load_split
 
 
 def refusal(spec: dict[str, Any], folder: Path) -> str:
@@ -306,3 +306,54 @@ def test_items_of_another_shape(tmp_path: Path) -> None:
     assert "columns: and expect: are for tables" in refusal(
         {"load": "system:rows", "expect": {"a": {"min": 0}}}, tmp_path
     )
+
+
+SPOILED = ("csv", "csv.gz", "parquet", "arrow", "feather", "npz", "png", "jpg")
+
+
+def sound(kind: str, path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=40), "t": list("abcd") * 10, "y": rng.integers(0, 2, 40)})
+    if kind.startswith("csv"):
+        table.to_csv(path, index=False)
+    elif kind == "parquet":
+        table.to_parquet(path)
+    elif kind in {"arrow", "feather"}:
+        table.to_feather(path, compression="uncompressed" if kind == "arrow" else "zstd")
+    elif kind == "npz":
+        np.savez_compressed(path, X=table[["a"]].to_numpy(), y=table["y"].to_numpy())
+    else:
+        Image.fromarray(rng.integers(0, 255, (9, 9, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_spoiled_bytes_are_read_or_refused_in_words(tmp_path: Path, kind: str) -> None:
+    """Bytes changed, cut off or put twice, anywhere: never another exception, and never a crash."""
+    is_image = kind in {"png", "jpg"}
+    folder = tmp_path / "d" / "c" if is_image else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    path, rng = folder / f"d.{kind}", np.random.default_rng(1)
+    sound(kind, path)
+    content = path.read_bytes()
+    given = {"images": "d"} if is_image else {"file": path.name, "label": "y", "features": None, "sensitive": ["t"]}
+    if kind == "npz":
+        given.pop("sensitive")
+    spec, read = DataSpec.model_validate(given), 0
+    load_split(spec, "test", tmp_path)
+    for _ in range(60):
+        spoiled = bytearray(content)
+        at = int(rng.integers(len(spoiled)))
+        way = rng.integers(3)
+        if way == 0:
+            spoiled[at : at + int(rng.integers(1, 9))] = rng.bytes(int(rng.integers(1, 9)))
+        elif way == 1:
+            del spoiled[at:]
+        else:
+            spoiled[at:at] = spoiled[: int(rng.integers(1, 200))]
+        path.write_bytes(spoiled)
+        try:
+            load_split(spec, "test", tmp_path)
+            read += 1
+        except UsageError as told:
+            assert str(told).startswith("target.data.test")  # noqa: PT017
+    assert read < 60

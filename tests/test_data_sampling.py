@@ -17,8 +17,8 @@ from assessor.contract import Sample
 from assessor.errors import UsageError
 from assessor.model import DataSpec, SampleSpec
 from assessor.project import Project
-from assessor.subjects.data import load_split
 from assessor.subjects.sampling import drawn_rows, numbered
+from assessor.subjects.splits import load_split
 from assessor_checks._intervals import clopper_pearson
 
 N, DRAWS = 3_000, 600

@@ -50,7 +50,7 @@ def loaded(folder: Path, task: str = "multiclass") -> Subject:
 
 
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
-@pytest.mark.parametrize("check", ["generalization.relative_flatness", "reliability.performance", "uncertainty.calibration"])
+@pytest.mark.parametrize("check", ["generalization.relative_flatness", "reliability.performance", "generalization.gap"])
 def test_checks_say_the_same_of_rows_in_a_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, check: str, task: str
 ) -> None:

@@ -350,3 +350,15 @@ def test_a_result_with_fields_of_its_own_is_kept_as_a_result(run: Make) -> None:
         return More(metrics=run().metrics)
 
     assert run(measure).outcome.status is Status.PASS
+
+
+def test_the_peak_of_memory_is_of_this_check_alone(run: Make, make_check: Make) -> None:
+    """What an earlier check held does not count, what this one held and gave back does."""
+
+    def hungry(subject: Subject, params: Any, seed: int) -> Result:
+        assert np.ones(16 * 2**20).sum() > 0  # 128 MiB
+        return make_check().measure(subject, params, seed)
+
+    before, most, after = run().peak_memory_bytes, run(hungry).peak_memory_bytes, run().peak_memory_bytes
+    assert most - before > 100 * 2**20
+    assert after < most - 100 * 2**20

@@ -37,7 +37,7 @@ def never() -> JsonValue:
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted((folder / "kept").iterdir())
+    return sorted(folder.glob("kept/*"))
 
 
 # --- what comes back -------------------------------------------------------------------------------------------------

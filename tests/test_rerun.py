@@ -226,6 +226,8 @@ def changed(project: Project, tmp_path: Path, *path: str, value: object) -> Clai
         (("target", "dependencies"), ["../../secret"]),
         (("target", "data", "test", "file"), "/etc/hostname"),
         (("target", "data", "train"), {"load": "subprocess:getoutput"}),
+        (("target", "data", "train"), {"images": "/usr/share/icons"}),
+        (("target", "data", "train"), {"dataset": "../other"}),
         (("target", "baseline"), {"load": "shutil:rmtree"}),
         (("target", "baseline"), {"state_dict": "/tmp/w.pt", "build": "system:build"}),
         (("target", "model"), {"onnx": "../m.onnx"}),
@@ -239,6 +241,15 @@ def test_a_report_reaches_nothing_outside_the_folder(
     claims = changed(project, tmp_path, *path, value=value)
     with pytest.raises(UsageError, match=r"the report names '.*', which is not in"):
         target_of(claims, project.folder, Replacement())
+
+
+def test_a_reports_query_is_not_asked(project: Project, tmp_path: Path) -> None:
+    query = {"sql": {"url_env": "DATABASE_URL", "query": "SELECT * FROM t ORDER BY id"}, "label": "y"}
+    claims = changed(project, tmp_path, "target", "data", "test", value=query)
+    with pytest.raises(UsageError, match="the report names a query, and what a report names is not asked"):
+        target_of(claims, project.folder, Replacement())
+    spec = target_of(claims, project.folder, Replacement(data={"test": str(project.folder / "p.csv")})).data.test
+    assert (spec.sql, spec.label) == (None, "y")
 
 
 def test_a_link_out_of_the_folder_is_outside(project: Project, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from assessor.cli import (
     evidence,
     export,
     gate,
+    hook,
     init,
     key,
     ledger,
@@ -95,6 +96,7 @@ catalog_files.register(catalog.app)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(check.app, name="check")
 app.add_typer(evidence.app, name="evidence")
+app.add_typer(hook.app, name="hook", hidden=True)
 app.add_typer(key.app, name="key")
 app.add_typer(ledger.app, name="ledger")
 

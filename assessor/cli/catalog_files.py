@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assessor.cli.export import write_text
-from assessor.cli.terminal import JsonOption, out, plain, print_json
+from assessor.cli.terminal import JsonOption, one_of, out, plain, print_json
 from assessor.errors import UsageError
 from assessor.files import write_whole
 
@@ -29,7 +29,9 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "json",
+    format_: Annotated[
+        str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.", autocompletion=one_of(*FORMATS))
+    ] = "json",
     output: Annotated[Path | None, typer.Option(help="A file; default: standard output.")] = None,
     packs: Annotated[list[str] | None, typer.Option("--pack", help="A pack to include; may be repeated.")] = None,
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +25,8 @@ from assessor.messages import _, retold
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from assessor.assessment import Measurement
+    from assessor.engine import Job
     from assessor.model import CheckRun
 
 app = typer.Typer(help="Automated checks on the model and its data.", no_args_is_help=True)
@@ -99,29 +103,41 @@ def run(
     trust: Annotated[
         bool, typer.Option("--trust", help="Load the model even where its files, or their format, can run code.")
     ] = False,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Only say what would be measured, and about how long it would take.")
+    ] = False,
+    log_json: Annotated[
+        Path | None, typer.Option(help="Append what happens to this file, a line of JSON each.", show_default=False)
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write a profile of each check into .assessor/profile.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure. Finished checks are kept, so a second run goes on where the first one stopped."""
-    from assessor.assessment import measure
+    from assessor.assessment import planned
     from assessor.executors import executor_of
     from assessor.model import Status
+    from assessor.observing import logging_to, spanned
 
-    chosen = executor_of(executor, jobs)
-    with progress() as step:
-        runs = measure(
-            open_project(project),
-            ids or (),
-            device=device,
-            seed=seed,
-            fresh=fresh,
-            trust=trust,
-            step=step,
-            executor=chosen,
+    chosen, folder = executor_of(executor, jobs), open_project(project)
+    with progress() as step, logging_to(log_json), spanned("assessor check run"):
+        measurement, wanted, guarding = planned(
+            folder, ids or (), device=device, seed=seed, fresh=fresh, trust=trust, step=step, executor=chosen
         )
+        if profile:
+            measurement = replace(measurement, profile=folder.folder.resolve() / ".assessor" / "profile")
+        if not plan_only:
+            runs = measurement.run(wanted, guarding)
+    if plan_only:
+        print_plan(measurement, wanted, as_json=as_json)
+        return
     if as_json:
         print_json(runs)
     else:
         print_runs(runs)
+    if measurement.profile and not as_json:
+        print_profiles(measurement.profile, [run.check for run in runs])
     if any(run.outcome.status is Status.ERROR for run in runs):
         raise typer.Exit(3)
 
@@ -152,6 +168,53 @@ def freeze(
     if found.file:
         out().print(_("its inputs are in {path}", path=plain(found.file)))
     out().print(_("measure it with  assessor check run {check}", check=REGRESSION_CHECK))
+
+
+def print_profiles(folder: Path, checks: list[str]) -> None:
+    """The functions that took most of each check's time."""
+    from assessor.observing import slowest
+
+    for path in [folder / f"{check}.prof" for check in checks if (folder / f"{check}.prof").exists()]:
+        out().print(f"[bold]{plain(path.stem)}[/]  {plain(path)}")
+        for seconds, where in slowest(path):
+            out().print(f"  {seconds:8.3f} s  {plain(where)}")
+
+
+def print_plan(measurement: Measurement, wanted: list[Job], *, as_json: bool) -> None:
+    """A line a check, the longest first, and what they come to together."""
+    from rich.table import Table
+
+    from assessor.planning import plan
+
+    found = plan(measurement, wanted)
+    if as_json:
+        totals = {"seconds": found.seconds, "unknown": found.unknown, "memory_bytes": found.memory_bytes}
+        print_json({**found.model_dump(mode="json"), **totals})
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in (_("check"), "", _("expected"), _("from")):
+        table.add_column(column, no_wrap=True)
+    for item in sorted(found.checks, key=lambda item: (item.state, -(item.seconds or 0))):
+        expected = "" if item.state != "due" else _("unknown") if item.seconds is None else f"{item.seconds:.1f} s"
+        table.add_row(item.check, _(item.state), expected, _(item.by) if item.by else "")
+    console = out()
+    console.print(table)
+    if found.batch_rows:
+        milliseconds = f"{1000 * found.batch_seconds:.1f}"
+        console.print(_("a batch of {rows} rows takes the model {ms} ms", rows=found.batch_rows, ms=milliseconds))
+    workers = _("all of the cluster") if found.workers is None else found.workers
+    console.print(_("workers: {workers}, device: {device}", workers=workers, device=found.device))
+    seconds, known = f"{found.seconds:.0f}", len(found.due) - found.unknown
+    console.print(
+        _(
+            "{due} checks to measure; {known} of them take about {seconds} s",
+            due=len(found.due),
+            known=known,
+            seconds=seconds,
+        )
+    )
+    if found.memory_bytes is not None:
+        console.print(_("memory: about {mib} MiB, by earlier runs", mib=f"{found.memory_bytes / 2**20:.0f}"))
 
 
 def print_runs(runs: list[CheckRun]) -> None:

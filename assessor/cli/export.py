@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, print_json
+from assessor.cli.terminal import JsonOption, ProjectOption, one_of, open_project, out, print_json
 from assessor.errors import UsageError
 from assessor.files import write_whole
 
@@ -28,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 def export(
     project: ProjectOption = None,
-    format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "oscal",
+    format_: Annotated[
+        str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.", autocompletion=one_of(*FORMATS))
+    ] = "oscal",
     output: Annotated[
         Path | None,
         typer.Option(help="Folder for oscal, default oscal/ in the assessment; else a file, default standard output."),

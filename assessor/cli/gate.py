@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assessor.cli.terminal import JsonOption, ProjectOption, open_project, out, plain, styled, visible
+from assessor.cli.terminal import (
+    JsonOption,
+    ProjectOption,
+    complete_gate_format,
+    open_project,
+    out,
+    plain,
+    styled,
+    visible,
+)
 from assessor.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -45,6 +54,7 @@ def gate(
         typer.Option(
             "--format",
             metavar="FORMAT[=FILE]",
+            autocompletion=complete_gate_format,
             help="text, json, sarif, junit, github, gitlab or markdown; repeatable as FORMAT=FILE. Default: text.",
             show_default=False,
         ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assessor.cli.terminal import ProjectOption, err, open_project, out
+from assessor.cli.terminal import ProjectOption, err, one_of, open_project, out
 from assessor.errors import UsageError
 from assessor.files import write_whole
 from assessor.messages import _, retold
@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 
 def report(
     project: ProjectOption = None,
-    format_: Annotated[str, typer.Option("--format", help="pdf, html or json.")] = "pdf",
+    format_: Annotated[
+        str, typer.Option("--format", help="pdf, html or json.", autocompletion=one_of("pdf", "html", "json"))
+    ] = "pdf",
     output: Annotated[
         Path | None, typer.Option(help="Default: reports/ in the assessment folder; - for standard output.")
     ] = None,

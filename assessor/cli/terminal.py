@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -153,3 +153,15 @@ def complete_check(incomplete: str) -> list[tuple[str, str]]:
     from assessor.registry import load_checks
 
     return [(name, check.info.title) for name, check in load_checks().items() if incomplete in name]
+
+
+def complete_gate_format(incomplete: str) -> list[str]:
+    """Tab completion: formats of the gate."""
+    from assessor.gate_formats import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+def one_of(*words: str) -> Callable[[str], list[str]]:
+    """Tab completion: some words."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]

@@ -10,7 +10,7 @@ from assessor.errors import UsageError
 from assessor.executors.pool import Pool
 from assessor.executors.work import Executor, Serial, Task, Told, Work
 
-__all__ = ["Executor", "Pool", "Serial", "Task", "Told", "Work", "executor_of"]
+__all__ = ["Executor", "Pool", "Serial", "Task", "Told", "Work", "executor_of", "workers_of"]
 
 
 def executor_of(name: str, jobs: int | None = None) -> Executor:
@@ -33,3 +33,8 @@ def executor_of(name: str, jobs: int | None = None) -> Executor:
 
         return Cluster(name if name != "ray" else None, jobs)
     raise UsageError(f"--executor: found {name}, wanted local, ray or ray://HOST:PORT")
+
+
+def workers_of(executor: Executor) -> int | None:
+    """How many checks an executor runs at a time; None for as many as a cluster has room for."""
+    return getattr(executor, "jobs", 1)

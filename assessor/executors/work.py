@@ -15,6 +15,7 @@ from assessor.engine import Job, run_job, scope_of, subject_record
 from assessor.errors import UsageError
 from assessor.keeping import Folder, Store, lent_from
 from assessor.model import CheckRun, SubjectRecord, TargetSpec
+from assessor.observing import profiled
 
 RETRIES = 3
 """How often a check is begun again after its worker died, before the run ends."""
@@ -39,6 +40,7 @@ class Task:
         record: Digests of what is measured.
         parts: Folder for parts of checks that were stopped.
         fresh: Whether to find no part that an earlier run has kept.
+        profile: Folder for a profile of each check; None for none.
         threads: Torch's threads: sums depend on their number, so every worker has as many as the process that asks.
     """
 
@@ -50,6 +52,7 @@ class Task:
     parts: Path
     any_gpu: bool = False
     fresh: bool = False
+    profile: Path | None = None
     threads: int | None = field(default_factory=torch_threads)
 
     def loaded(self) -> Subject:
@@ -82,7 +85,11 @@ class Task:
 
         scope = scope_of(job, self.record, subject.device)
         lent = lent_from(store, scope, partial(told, job.check.id), fresh=self.fresh)
-        with importable(self.folder), lending(lent):  # a model may import when it is called
+        with (
+            importable(self.folder),
+            lending(lent),
+            profiled(self.profile, job.check.id),
+        ):  # a model may import when it is called
             return run_job(job, subject, self.record)
 
 

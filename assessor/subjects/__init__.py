@@ -16,10 +16,11 @@ from assessor.contract import Need, Origin, Subject
 from assessor.errors import UsageError
 from assessor.git import git
 from assessor.model import DataSpec, ModelForm, TargetSpec
-from assessor.subjects.data import RawSplit, load_split
+from assessor.subjects.data import RawSplit
 from assessor.subjects.files import FilesSubject
 from assessor.subjects.loading import call_user, find_user, importable
 from assessor.subjects.modules import IN_PROCESS, Place, built, is_module, module_or_refusal
+from assessor.subjects.splits import load_split
 
 __all__ = ["importable", "load_files", "load_subject"]
 

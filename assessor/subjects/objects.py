@@ -15,8 +15,9 @@ from assessor.contract import UNKNOWN, Subject, Task
 from assessor.errors import UsageError
 from assessor.model import Data, DataSpec, ModelSpec, TargetSpec
 from assessor.subjects.black_box import Source, black_box_subject
-from assessor.subjects.data import RawSplit, split_of
+from assessor.subjects.data import RawSplit
 from assessor.subjects.modules import is_module
+from assessor.subjects.splits import split_of
 
 NAMED = "given:object"  # where assessor.yaml would name a callable
 SAID = {
@@ -135,7 +136,9 @@ def _split(given: Given, value: Any, name: str, where: str) -> RawSplit:
         features = _known_features(given.model, value)
     raw = split_of(value, _data_spec(label, names, features, where), name, where)
     if names and raw.attributes is None:
-        raise UsageError(f"sensitive: found names, but {where} has no columns; give the values: an array or a DataFrame")
+        raise UsageError(
+            f"sensitive: found names, but {where} has no columns; give the values: an array or a DataFrame"
+        )
     return raw if attributes is None or name != "test" else _with_attributes(raw, attributes)
 
 
@@ -156,12 +159,12 @@ def _frame(values: Any, names: Sequence[str]) -> pd.DataFrame:
     if isinstance(values, pd.Series):
         values = values.to_frame(values.name or "sensitive")
     found = pd.DataFrame(values.detach().cpu() if hasattr(values, "detach") else values).reset_index(drop=True)
-    if found.shape[1] == 1 and list(found.columns) == [0]:
-        found.columns = pd.Index(["sensitive"])
     found.columns = found.columns.map(str)
+    if list(found.columns) == ["0"]:  # values without a name
+        found.columns = pd.Index(["sensitive"])
     for name in names:
         if name not in found:
-            raise UsageError(f"sensitive: no column '{name}' in the attributes; columns: {', '.join(found)}")
+            raise UsageError(f"sensitive: no column '{name}' in the attributes; columns: {', '.join(map(str, found))}")
     return found[list(names)] if names else found
 
 
@@ -196,9 +199,7 @@ def _known_features(model: object, table: pd.DataFrame) -> tuple[str, ...] | Non
     return None if known is None or not set(known) <= set(table.columns) else tuple(map(str, known))
 
 
-def _data_spec(
-    label: str | None, names: tuple[str, ...], features: tuple[str, ...] | None, where: str
-) -> DataSpec:
+def _data_spec(label: str | None, names: tuple[str, ...], features: tuple[str, ...] | None, where: str) -> DataSpec:
     try:
         return DataSpec(load=NAMED, label=label, sensitive=names, features=features)
     except ValidationError as fault:

@@ -19,19 +19,16 @@ from assessor.contract import UNKNOWN, Need, NotApplicable, Origin, Part, Sample
 from assessor.errors import UsageError
 from assessor.model import SOURCES, DataSpec, TargetSpec
 from assessor.subjects.data import (
-    check_columns,
     class_order,
     distinct_texts,
     encode_labels,
-    named_table,
     numbers,
     offered_by,
-    ready,
     refuse_missing,
-    score_columns,
 )
 from assessor.subjects.digests import RowsDigest
 from assessor.subjects.loading import call_user
+from assessor.subjects.splits import check_columns, named_table, ready, score_columns
 from assessor.subjects.tables import Table, table_of_frame
 
 NO_MODEL = "only a table of predictions is at hand, not the model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +70,8 @@ def reading(path: Path, field: str) -> Iterator[None]:
         yield
     except UsageError:
         raise
-    except (ValueError, OSError, EOFError, KeyError, TypeError, pd.errors.ParserError) as fault:
+    except (ValueError, OSError, EOFError, LookupError, TypeError, MemoryError, OverflowError, RuntimeError, zlib.error,
+            pd.errors.ParserError) as fault:  # fmt: skip
         raise UsageError(f"{field}: cannot read {path}: {fault}") from fault
 
 
@@ -243,11 +245,14 @@ def _opened(path: Path) -> Any:
 
 
 def _batches(path: Path) -> Iterator[Any]:
+    """Record batches, each looked through: a spoiled one would lead out of memory."""
     found = _opened(path)
+    batches = found
     if hasattr(found, "num_record_batches"):
-        yield from (found.get_batch(place) for place in range(found.num_record_batches))
-    else:
-        yield from found
+        batches = (found.get_batch(place) for place in range(found.num_record_batches))
+    for batch in batches:
+        batch.validate(full=True)
+        yield batch
 
 
 # --- datasets --------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def drawn_rows(spec: SampleSpec, rows: int, strata: np.ndarray | None) -> np.nda
         (n,) positions.
 
     >>> drawn_rows(SampleSpec(n=3), 10, None).tolist()
-    [3, 4, 6]
+    [5, 6, 9]
     """
     rng = np.random.default_rng(spec.seed)
     if strata is None:

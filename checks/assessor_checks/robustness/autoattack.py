@@ -255,4 +255,10 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("robust accuracy (upper bound)")
 
 
-CHECK = Check(info=INFO, params=AutoAttackParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: AutoAttackParams) -> int:
+    """APGD, APGD-T and FAB-T by gradients, and the queries of Square, for every row; less where rows fall early."""
+    heads = min(params.targets, max(1, len(subject.classes) - 1))
+    return min(subject.splits["test"].n, params.max_samples) * (3 * params.steps * (1 + 2 * heads) + params.queries)
+
+
+CHECK = Check(info=INFO, params=AutoAttackParams, measure=measure, plot=plot, rows=rows)

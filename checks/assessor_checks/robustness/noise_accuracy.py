@@ -223,4 +223,9 @@ def weakness(subject: Subject, params: NoiseParams, seed: int) -> Weakness:
     return _fooled.weakness(found(), f"Gaussian noise of {level:g} ({params.scale})")
 
 
-CHECK = Check(info=INFO, params=NoiseParams, measure=measure, plot=plot, weakness=weakness)
+def rows(subject: Subject, params: NoiseParams) -> int:
+    """Every used row once as it is, and for each level as often as noise is drawn."""
+    return min(subject.splits["test"].n, params.max_samples) * (1 + len(params.levels) * params.draws)
+
+
+CHECK = Check(info=INFO, params=NoiseParams, measure=measure, plot=plot, weakness=weakness, rows=rows)

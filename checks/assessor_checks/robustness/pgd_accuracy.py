@@ -265,4 +265,12 @@ def weakness(subject: Subject, params: PgdParams, seed: int) -> Weakness:
     return _fooled.weakness(found, f"{params.method.upper()}, {params.norm}, eps {params.eps:g} ({params.scale})")
 
 
-CHECK = Check(info=INFO, params=PgdParams, measure=measure, plot=plot, weakness=weakness)
+def rows(subject: Subject, params: PgdParams) -> int:
+    """Steps by gradients for each start, loss and size of the ball, and the queries, for every row."""
+    losses = 2 if params.loss == "both" and len(subject.classes) > 2 else 1
+    heads = max(1, min(params.targets, len(subject.classes) - 1))
+    starts = (params.restarts + len(params.curve)) * losses * heads
+    return min(subject.splits["test"].n, params.max_samples) * (3 * params.steps * starts + QUERIES)
+
+
+CHECK = Check(info=INFO, params=PgdParams, measure=measure, plot=plot, weakness=weakness, rows=rows)

@@ -1,0 +1,259 @@
+"""Runs side by side: the same numbers as one after another, whatever dies meanwhile; every check stored once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from executing import PARTS, SYSTEM, TARGET, RoomParams, check
+
+from assessor.assessment import HERE, Measurement, Place
+from assessor.engine import Job
+from assessor.errors import UsageError
+from assessor.executors import Executor, Pool, Serial, executor_of, pool
+from assessor.executors.cluster import Cluster, _environment
+from assessor.model import CheckRun, TargetSpec
+from assessor.registry import load_checks
+
+VOLATILE = {"started", "seconds", "peak_memory_bytes"}
+REAL = ("reliability.performance", "robustness.pgd_accuracy", "generalization.gap", "uncertainty.calibration")
+
+
+class Folder:
+    """A system with a module of its own, and what was measured of it."""
+
+    def __init__(self, path: Path, **changes: Any) -> None:
+        self.path, self.room, self.saved = path, path / "room", []  # type: Path, Path, list[CheckRun]
+        (path / "system.py").write_text(SYSTEM)
+        self.room.mkdir()
+        self.target = TargetSpec.model_validate({**TARGET, **changes})
+        self.told: list[tuple[str, int, int, str]] = []
+
+    def run(self, jobs: list[Job], executor: Executor = HERE, fresh: bool = False) -> list[dict[str, Any]]:
+        stored: dict[str, CheckRun] = {}
+        place = Place(self.path, self.path / "kept", lambda: stored, self.saved.append)
+
+        def step(what: str, done: int, total: int, part: str = "") -> None:
+            self.told.append((what, done, total, part))
+
+        runs = Measurement(place, self.target, fresh=fresh, step=step, executor=executor).run(jobs, [])
+        return [run.model_dump(mode="json", exclude=VOLATILE) for run in runs]
+
+    def parts(self, **params: Any) -> list[Job]:
+        given = RoomParams(room=str(self.room), **params)
+        return [Job(check(f"trial.parts_{seed}"), given, None, seed, ()) for seed in range(4)]
+
+    def clear(self) -> None:
+        for folder in (self.room, self.path / "kept"):
+            for file in folder.glob("*"):
+                file.unlink()
+        self.saved.clear()
+
+    def computed(self) -> list[tuple[str, str]]:
+        """Seed and number of each part that was begun, as often as it was."""
+        names = [tuple(file.name.split("-")[:2]) for file in self.room.iterdir() if not file.name.startswith("death")]
+        return sorted(names)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def real() -> list[Job]:
+    checks = load_checks()
+    return [Job(checks[name], checks[name].params(), None, 0, ()) for name in REAL]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of this machine with two workers, used by all tests of this module."""
+    ray: Any = pytest.importorskip("ray")
+    environment = {**_environment(), "PYTHONPATH": str(Path(__file__).parent)}
+    ray.init(
+        num_cpus=2,
+        object_store_memory=100 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": environment},
+    )
+    yield Cluster(None, 2)
+    ray.shutdown()
+
+
+# --- which executor --------------------------------------------------------------------------------------------------
+
+
+def test_the_executor_is_named() -> None:
+    assert isinstance(executor_of("local"), Serial)
+    assert isinstance(executor_of("local", 1), Serial)
+    assert executor_of("local", 3) == Pool(3)
+    assert executor_of("ray") == Cluster(None, None)
+    assert executor_of("ray://head:10001", 4) == Cluster("ray://head:10001", 4)
+    with pytest.raises(UsageError, match="found slurm, wanted local, ray or ray://HOST:PORT"):
+        executor_of("slurm")
+
+
+def test_all_checks_can_be_sent() -> None:
+    import pickle
+
+    for name, found in load_checks().items():
+        assert pickle.loads(pickle.dumps(found)).id == name
+
+
+# --- a pool of processes ---------------------------------------------------------------------------------------------
+
+
+def test_a_pool_measures_the_same(folder: Folder) -> None:
+    alone = folder.run(real(), fresh=True)
+    assert [run["check"] for run in alone] == list(REAL)
+    assert all(run["metrics"] for run in alone)
+    folder.saved.clear()
+    assert folder.run(real(), Pool(2), fresh=True) == alone
+    assert sorted(run.check for run in folder.saved) == sorted(REAL)
+
+
+def test_a_killed_worker_is_replaced_and_its_parts_count(folder: Folder) -> None:
+    alone = folder.run(folder.parts())
+    folder.clear()
+    jobs = folder.parts(deaths=2)
+    killed = folder.run(jobs, Pool(2))
+    assert [run["metrics"] for run in killed] == [run["metrics"] for run in alone]
+    assert len(list(folder.room.glob("death-*"))) == 2
+    assert sorted(run.check for run in folder.saved) == [job.check.id for job in jobs]
+    again = [name for name in set(folder.computed()) if folder.computed().count(name) > 1]
+    assert {number for _, number in again} <= {"3"}  # of each killed check one part at most was made twice
+    assert len(folder.computed()) == 4 * PARTS + 2
+
+
+def test_a_worker_that_always_dies_ends_the_run(folder: Folder) -> None:
+    with pytest.raises(UsageError, match=r"trial\.parts_0: its worker process died 4 times"):
+        folder.run(folder.parts(deaths=99)[:1], Pool(2))
+    assert len(list(folder.room.glob("death-*"))) == 4
+
+
+def test_what_measures_time_runs_alone_and_here(folder: Folder) -> None:
+    jobs = folder.parts(pause=0.05)
+    jobs[1] = Job(check("trial.clock", repeatable=False), jobs[1].params, None, 1, ())
+    folder.run(jobs, Pool(2))
+    made = {file.name.split("-")[0]: int(file.name.split("-")[2]) for file in folder.room.iterdir()}
+    assert made["1"] == os.getpid()
+    assert os.getpid() not in {made["0"], made["2"], made["3"]}
+    assert folder.saved[-1].check == "trial.clock"
+    assert ("trial.clock", 3, 4, "parts") not in folder.told
+    assert folder.told[-1] == ("done", 4, 4, "")
+
+
+def test_all_workers_are_told_of_in_one_display(folder: Folder) -> None:
+    folder.run(folder.parts(pause=0.02), Pool(2))
+    assert any(", " in what for what, *_ in folder.told)
+    assert ("trial.parts_3", PARTS - 1, PARTS, "parts") in folder.told
+    assert [done for _, done, total, part in folder.told if not part] == sorted(
+        done for _, done, total, part in folder.told if not part
+    )
+
+
+def test_a_run_that_is_cancelled_keeps_what_is_done_and_leaves_no_process(folder: Folder) -> None:
+    jobs = folder.parts(pause=0.02)
+    slow = folder.parts(pause=30.0)
+    order = [jobs[0], slow[1], slow[2]]
+
+    def interrupt(run: CheckRun) -> None:
+        folder.saved.append(run)
+        raise KeyboardInterrupt
+
+    place = Place(folder.path, folder.path / "kept", dict, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Measurement(place, folder.target, executor=Pool(2)).run(order, [])
+    assert [run.check for run in folder.saved] == ["trial.parts_0"]
+    pids = {int(file.name.split("-")[2]) for file in folder.room.iterdir()}
+    assert pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_model_that_is_another_each_time_is_refused(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, model={"load": "system:other"})
+    with pytest.raises(UsageError, match="model or data are not the same when they are loaded once more"):
+        folder.run(folder.parts(), Pool(2))
+
+
+def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    seen = []
+    for number in range(3):
+        with pool._seeing_one_gpu(number):
+            seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert seen == ["3", "5", "3"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
+
+
+def test_jobs_on_the_command_line(make_folder: Callable[..., Any], run: Any) -> None:
+    project = make_folder()
+    done = run("check", "run", "reliability.performance", "--jobs", 2, "--project", project.folder)
+    assert done.code == 0, done
+    assert list(project.runs()) == ["reliability.performance"]
+    assert run("check", "run", "--executor", "slurm", "--project", project.folder).code == 2
+
+
+# --- Ray -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ray_measures_the_same(folder: Folder, cluster: Any) -> None:
+    alone = folder.run(real(), fresh=True)
+    folder.saved.clear()
+    assert folder.run(real(), cluster, fresh=True) == alone
+    assert sorted(run.check for run in folder.saved) == sorted(REAL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(int(os.environ.get("RAY_KILLS", "1"))))
+def test_ray_begins_anew_what_was_killed(folder: Folder, cluster: Any, attempt: int) -> None:
+    """A worker is killed from outside in the middle of a check, each time at another moment."""
+    jobs = folder.parts(pause=0.05)
+    alone = folder.run(jobs)
+    folder.clear()
+    killed: list[int] = []
+
+    def kill() -> None:
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit and not killed:
+            time.sleep(0.01)
+            begun = [file.name.split("-") for file in folder.room.iterdir()]
+            for _, number, pid in begun:
+                if int(number) == attempt % (PARTS - 1):
+                    time.sleep(0.007 * (attempt % 7))
+                    os.kill(int(pid), signal.SIGKILL)
+                    killed.append(int(pid))
+                    return
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = folder.run(jobs, cluster)
+    killer.join()
+    assert killed
+    assert found == alone
+    assert sorted(run.check for run in folder.saved) == [job.check.id for job in jobs]
+    made = folder.computed()
+    assert PARTS * 4 <= len(made) <= PARTS * 4 + 1, "more than the part that was being made was lost"
+    assert len(list((folder.path / "kept").glob("*.json"))) == PARTS * 4
+
+
+@pytest.mark.slow
+def test_a_check_that_kills_each_of_its_workers_ends_a_run_on_ray(folder: Folder, cluster: Any) -> None:
+    with pytest.raises(UsageError, match="its worker process died 4 times"):
+        folder.run(folder.parts(deaths=99)[:1], cluster)
+
+
+def test_without_ray_the_extra_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assessor.executors.cluster.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"--executor ray: install .*ai-assessor\[ray\]"):
+        folder.run(folder.parts()[:1], Cluster())

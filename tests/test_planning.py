@@ -1,0 +1,86 @@
+"""What a run would do, said before it is begun."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from executing import SYSTEM, TARGET
+
+from assessor.contract import Params
+from assessor.planning import Plan, Planned, State
+from assessor.registry import load_checks
+
+Make = Callable[..., Any]
+IDS = ("reliability.performance", "robustness.noise_accuracy", "uncertainty.calibration", "fairness.group_metrics")
+
+
+@pytest.fixture
+def planned(make_folder: Make, run: Any) -> Callable[..., Any]:
+    project = make_folder(target=TARGET)
+    (project.folder / "system.py").write_text(SYSTEM)
+
+    def call(*options: object, ids: tuple[str, ...] = IDS) -> Any:
+        done = run("check", "run", *ids, *options, "--project", project.folder)
+        assert done.code == 0, done
+        return {item["check"]: item for item in json.loads(done.out)["checks"]} if "--json" in options else done
+
+    return call
+
+
+def test_a_plan_says_what_is_there_what_is_refused_and_what_is_not_known(planned: Callable[..., Any]) -> None:
+    first = planned("--plan", "--json")
+    assert {name: item["state"] for name, item in first.items()} == dict.fromkeys(IDS, "due") | {
+        "fairness.group_metrics": "not applicable"
+    }
+    assert first["robustness.noise_accuracy"]["by"] == "model calls"
+    assert first["robustness.noise_accuracy"]["seconds"] > 0
+    assert (first["reliability.performance"]["seconds"], first["reliability.performance"]["by"]) == (None, "")
+    planned(ids=IDS[:1])
+    second = planned("--plan", "--json")
+    assert (second[IDS[0]]["state"], second[IDS[0]]["seconds"]) == ("measured", 0)
+    again = planned("--plan", "--json", "--fresh")
+    assert (again[IDS[0]]["state"], again[IDS[0]]["by"]) == ("due", "last run")
+    assert again[IDS[0]]["memory_bytes"] > 10 * 2**20
+
+
+def test_a_plan_stores_nothing(planned: Callable[..., Any], tmp_path: Path) -> None:
+    before = (tmp_path / "assessment" / "ledger.jsonl").read_bytes()
+    told = planned("--plan", "--jobs", 2).out
+    assert "workers: 2, device: cpu" in told
+    assert "3 checks to measure; 1 of them take about 0 s" in told
+    assert (tmp_path / "assessment" / "ledger.jsonl").read_bytes() == before
+    assert not (tmp_path / "assessment" / "results").exists()
+
+
+def test_what_it_comes_to() -> None:
+    def due(seconds: float | None, memory: int | None) -> Planned:
+        return Planned(check="a.b", state=State.DUE, seconds=seconds, memory_bytes=memory)
+
+    checks = (due(10, 5), due(2, 7), due(None, None), Planned(check="a.c", state=State.MEASURED, seconds=0))
+    alone = Plan(device="cpu", workers=1, batch_rows=0, batch_seconds=0, checks=checks)
+    assert (alone.seconds, alone.unknown, alone.memory_bytes) == (12, 1, 7)
+    two = alone.model_copy(update={"workers": 2})
+    assert (two.seconds, two.memory_bytes) == (10, 12)  # the longest check cannot be shared
+    assert Plan(device="cpu", workers=None, batch_rows=0, batch_seconds=0, checks=()).seconds == 0
+
+
+def test_more_rows_drawn_or_steps_cost_more() -> None:
+    from types import SimpleNamespace
+
+    subject = SimpleNamespace(splits={"test": SimpleNamespace(n=10)}, classes=("a", "b", "c"))
+    checks = load_checks()
+
+    def rows(name: str, **params: Any) -> int:
+        given: Params = checks[name].params(**params)
+        found = checks[name].rows
+        assert found is not None
+        return found(subject, given)  # type: ignore[arg-type]
+
+    assert rows("robustness.noise_accuracy", levels=(0.1, 0.2), draws=3) == 10 * (1 + 2 * 3)
+    assert rows("robustness.noise_accuracy", levels=(0.1, 0.2), draws=3, max_samples=4) == 4 * 7
+    assert rows("robustness.autoattack", steps=2, queries=5) == 10 * (3 * 2 * 5 + 5)
+    assert rows("robustness.pgd_accuracy", steps=2, restarts=1, curve=()) == 10 * (3 * 2 * 2 + 300)
