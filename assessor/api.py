@@ -60,7 +60,7 @@ def assess(  # noqa: PLR0913 - what there is to say of a model
         model: A torch.nn.Module, a fitted estimator with scikit-learn's methods, or a callable that takes rows (n, ...)
             and gives probabilities (n, C) or (n,), for a regression values (n,). It is not changed.
         data: What it is judged on: (X, y) or (X, y, attributes) with X (n, ...) and y (n,), a DataFrame with `label`, a
-            torch Dataset of pairs, or a Bunch of scikit-learn's.
+            torch Dataset of pairs or a DataLoader of one, or a Bunch of scikit-learn's.
         train: What it was trained on, in the same forms; some checks need it.
         task: "binary", "multiclass" or "regression"; by default what model and labels say.
         label: Column of true labels in a DataFrame.

@@ -19,7 +19,7 @@ from assessor.pages import fragment
 from assessor.project import CONFIGURATION, Project, current_user
 from assessor.registry import load_checks
 from assessor.report_cards import WORDS, card
-from assessor.verdicts import shown_interval, told
+from assessor.verdicts import told
 from assessor.yamlfile import set_entry
 
 if TYPE_CHECKING:
@@ -238,8 +238,7 @@ class Assessed:
         for run in shown:  # one by one in this process: a notebook's is not to be forked
             check, result = checks.get(run.check), run.result
             svg = plots_svg({run.check: (check, result)}).get(run.check) if check and result else None
-            target = shown_interval(run.target.interval) if run.target else ""
-            cards.append({**card(run, check, svg), "wanted": target})
+            cards.append(card(run, check, svg))
         counts = [{"status": name, "word": _(WORDS[Status(name)]), "n": n} for name, n in self.counts.items()]
         left = [{"id": run.check, "sentence": told(run)} for run in absent]
         return fragment(TEMPLATE, {"cards": cards, "absent": left, "counts": counts, "single": len(self.results) == 1})

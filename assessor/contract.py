@@ -8,13 +8,13 @@ It measures and never judges: the target comes from the user, the engine compare
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -504,12 +504,17 @@ class Lent:
         progress: Told what is done, how many are done, of how many.
         find: A kept value by key, or None.
         keep: Keeps a value under a key for a later run.
+        spread: Does independent work for several workers at a time; None where there is one.
     """
 
     progress: Callable[[str, int, int], None]
     find: Callable[[JsonValue], JsonValue]
     keep: Callable[[JsonValue, JsonValue], None]
+    spread: Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]] | None = None
 
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _lent: ContextVar[Lent | None] = ContextVar("lent", default=None)
 
@@ -549,6 +554,23 @@ def kept(key: JsonValue, compute: Callable[[], JsonValue]) -> JsonValue:
         if lent:
             lent.keep(key, found)
     return found
+
+
+def spread(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`[work(item) for item in items]`, by several workers where an engine has them; in order, so that sums are equal.
+
+    Args:
+        work: A function of a module, or a partial of one, for it is sent as such; the subject may be among its
+            arguments. It draws from no global generator, and nothing that it changes is seen here.
+        items: What it is done for, one independent of the other.
+
+    Returns:
+        What it gave.
+    """
+    lent = _lent.get()
+    if lent is None or lent.spread is None or len(items) < 2:
+        return [work(item) for item in items]
+    return lent.spread(work, items)
 
 
 _remarks: ContextVar[list[str] | None] = ContextVar("remarks", default=None)

@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
         collector.open(session.config.invocation_params.dir / folder)
         items += collector.collect()
     except AssessorError as fault:
-        raise pytest.UsageError(f"--assessor: {fault}") from fault
+        raise pytest.UsageError(str(fault)) from fault
 
 
 class AssessmentCollector(pytest.Collector):

@@ -5,13 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from assessor.contract import Better, Check, CheckInfo, Metric, Need, Params, Result, Subject, Task, kept, progress
+from assessor.contract import (
+    Better,
+    Check,
+    CheckInfo,
+    Metric,
+    Need,
+    NotApplicable,
+    Params,
+    Result,
+    Subject,
+    Task,
+    kept,
+    progress,
+    remark,
+    spread,
+)
 
 PARTS = 6
 SYSTEM = """
@@ -35,6 +51,10 @@ class Own(torch.nn.Module):
         self.inner = model()
     def forward(self, x): return self.inner(x) * 2
 
+def estimator():
+    from sklearn.linear_model import LogisticRegression
+    return LogisticRegression().fit(*train())
+
 def other(): return torch.nn.Sequential(torch.nn.Linear(4, 3))  # new numbers at each call
 """
 TARGET: dict[str, Any] = {
@@ -44,6 +64,13 @@ TARGET: dict[str, Any] = {
     "data": {"train": {"load": "system:train"}, "test": {"load": "system:test"}},
     "device": "cpu",
 }
+TABLE: dict[str, Any] = {
+    "task": "binary",
+    "model": {"predictions": "table.csv"},
+    "data": {"test": {"label": "y", "prediction": "p"}},
+    "device": "cpu",
+}
+"""A system whose workers need no torch: they begin faster."""
 
 
 class RoomParams(Params):
@@ -52,6 +79,7 @@ class RoomParams(Params):
     room: str = ""
     pause: float = 0.0
     deaths: int = 0
+    meet: float = 0.0
 
 
 def measure(subject: Subject, params: RoomParams, seed: int) -> Result:
@@ -69,6 +97,9 @@ def part(subject: Subject, params: RoomParams, seed: int, k: int) -> float:
     note = room / f"{seed}-{k}-{os.getpid()}"
     note.touch()
     time.sleep(params.pause)
+    limit = time.monotonic() + params.meet
+    while time.monotonic() < limit and len({file.name.split("-")[2] for file in room.glob(f"{seed}-*")}) < 2:
+        time.sleep(0.02)  # until another process has begun a part too
     if k == 3 and len(list(room.glob("death-*"))) < params.deaths:
         (room / f"death-{time.time_ns()}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -90,3 +121,22 @@ def check(name: str = "trial.parts", **changes: Any) -> Check:
         "requirements": ("RE-R-SC-ME-05",),
     }
     return Check(CheckInfo(**{**info, **changes}), RoomParams, measure)
+
+
+def measure_spread(subject: Subject, params: RoomParams, seed: int) -> Result:
+    """Six parts by as many workers as there are."""
+    values = spread(partial(spread_part, subject, params, seed), range(PARTS))
+    mean = float(np.mean(values))
+    return Result(metrics=(Metric(name="mean", value=mean, n=PARTS, better=Better.NONE, method="made up"),))
+
+
+def spread_part(subject: Subject, params: RoomParams, seed: int, k: int) -> Any:
+    progress("parts", k, PARTS)
+    remark("said by each")
+    if k == 4 and seed == 9:
+        raise NotApplicable("not this one")
+    return kept([k, seed], partial(part, subject, params, seed, k))
+
+
+def spreading(name: str = "trial.spread") -> Check:
+    return replace(check(name), measure=measure_spread)

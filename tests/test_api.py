@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,14 +15,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ci_steps import REPOSITORY
 from commands import Run
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils import Bunch
 
 import assessor
+from assessor.assessment import measure as command_line
 from assessor.contract import Task
 from assessor.errors import UsageError
+from assessor.project import Project
 from assessor.subjects.objects import Given, subject_of
 
 PERFORMANCE, GROUPS = "reliability.performance", "fairness.group_metrics"
@@ -61,11 +65,12 @@ def forms(table: pd.DataFrame) -> dict[str, tuple[Any, dict[str, Any]]]:
         "attributes": ((x, y, table[["group"]]), {}),
         "table": (table, {"label": "label", "sensitive": "group"}),
         "dataset": (pairs, {}),
+        "loader": (torch.utils.data.DataLoader(pairs, batch_size=7, shuffle=True), {}),
         "bunch": (Bunch(data=x.to_numpy(), target=y.to_numpy(), feature_names=["length", "noise"]), {}),
     }
 
 
-@pytest.mark.parametrize("form", ["frames", "arrays", "tensors", "attributes", "table", "dataset", "bunch"])
+@pytest.mark.parametrize("form", ["frames", "arrays", "tensors", "attributes", "table", "dataset", "loader", "bunch"])
 def test_every_form_of_data_gives_the_same_number(table: pd.DataFrame, form: str) -> None:
     data, said = forms(table)[form]
     x, y = table[["length", "noise"]].to_numpy(), table["label"]
@@ -299,6 +304,19 @@ def test_saved_and_gone_on_with(found: Any, tmp_path: Path, run: Run) -> None:
     assert run("verify", folder).code == 0
     with pytest.raises(UsageError, match="never overwritten"):
         found.save(folder)
+
+
+def test_the_command_line_says_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "assessment"
+    shutil.copytree(REPOSITORY / "assessment", folder)
+    (run,) = command_line(Project(folder), [PERFORMANCE])
+    system: dict[str, Any] = runpy.run_path(str(folder / "system.py"))
+    again = assessor.measure(
+        PERFORMANCE, system["model"](), system["test"](), target={"metric": "accuracy", "interval": (0.85, None)}
+    )
+    assert again.run.metrics == run.metrics
+    assert again.run.subject == run.subject
+    assert again.sentence == run.outcome.sentence
 
 
 def test_progress(capfd: pytest.CaptureFixture[str], table: pd.DataFrame, model: LogisticRegression) -> None:

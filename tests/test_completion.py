@@ -39,7 +39,7 @@ def offered(*words: str) -> list[str]:
     ("words", "some"),
     [
         (("check", "run", "fairness.g"), ["fairness.group_metrics"]),
-        (("answer", "tr-r-cd-me-0"), ["TR-R-CD-ME-01"]),
+        (("answer", "TR-R-CD-O"), ["TR-R-CD-OA"]),
         (("gate", "--format", "s"), ["sarif"]),
         (("gate", "--format", "git"), ["github", "gitlab"]),
         (("report", "--format", "h"), ["html"]),
@@ -79,9 +79,10 @@ def test_installed_in_a_real_bash(bash: pexpect.spawn[str], tmp_path: Path) -> N
     for typed, completed in (
         ("assessor check show fairness.gr", "fairness.group_metrics"),
         ("assessor gate --format sa", "sarif"),
-        ("assessor catalog show TR-R-CD-OA", "TR-R-CD-OA"),
+        ("assessor catalog show TR-R-CD-O", "TR-R-CD-OA"),
     ):
-        bash.send(f"echo {typed}"[5:] + "\t")
+        bash.send(typed + "\t")
         bash.expect(re.escape(typed.rpartition(" ")[0]) + r" \S*?" + re.escape(completed))
-        bash.sendcontrol("c")
+        bash.sendcontrol("u")
+        bash.sendline("")
         bash.expect_exact("ready> ")

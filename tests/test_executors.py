@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from executing import PARTS, SYSTEM, TARGET, RoomParams, check
+from executing import PARTS, SYSTEM, TABLE, TARGET, RoomParams, check, spreading
 
 from assessor.assessment import HERE, Measurement, Place
 from assessor.engine import Job
@@ -28,11 +28,12 @@ REAL = ("reliability.performance", "robustness.pgd_accuracy", "generalization.ga
 class Folder:
     """A system with a module of its own, and what was measured of it."""
 
-    def __init__(self, path: Path, **changes: Any) -> None:
+    def __init__(self, path: Path, target: dict[str, Any] = TABLE, **changes: Any) -> None:
         self.path, self.room, self.saved = path, path / "room", []  # type: Path, Path, list[CheckRun]
         (path / "system.py").write_text(SYSTEM)
+        (path / "table.csv").write_text("y,p\n" + "".join(f"{k % 2},{int(k % 3 == 0)}\n" for k in range(30)))
         self.room.mkdir()
-        self.target = TargetSpec.model_validate({**TARGET, **changes})
+        self.target = TargetSpec.model_validate({**target, **changes})
         self.told: list[tuple[str, int, int, str]] = []
 
     def run(self, jobs: list[Job], executor: Executor = HERE, fresh: bool = False) -> list[dict[str, Any]]:
@@ -49,6 +50,12 @@ class Folder:
         given = RoomParams(room=str(self.room), **params)
         return [Job(check(f"trial.parts_{seed}"), given, None, seed, ()) for seed in range(4)]
 
+    def spread(self, seed: int = 0, **params: Any) -> list[Job]:
+        return [Job(spreading(), RoomParams(room=str(self.room), **params), None, seed, ())]
+
+    def pids(self) -> set[str]:
+        return {file.name.split("-")[2] for file in self.room.iterdir() if not file.name.startswith("death")}
+
     def clear(self) -> None:
         for folder in (self.room, self.path / "kept"):
             for file in folder.glob("*"):
@@ -64,6 +71,11 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Folder:
+    return Folder(tmp_path, TARGET)
 
 
 def real() -> list[Job]:
@@ -110,13 +122,13 @@ def test_all_checks_can_be_sent() -> None:
 # --- a pool of processes ---------------------------------------------------------------------------------------------
 
 
-def test_a_pool_measures_the_same(folder: Folder) -> None:
-    alone = folder.run(real(), fresh=True)
+def test_a_pool_measures_the_same(module: Folder) -> None:
+    alone = module.run(real(), fresh=True)
     assert [run["check"] for run in alone] == list(REAL)
     assert all(run["metrics"] for run in alone)
-    folder.saved.clear()
-    assert folder.run(real(), Pool(2), fresh=True) == alone
-    assert sorted(run.check for run in folder.saved) == sorted(REAL)
+    module.saved.clear()
+    assert module.run(real(), Pool(2), fresh=True) == alone
+    assert sorted(run.check for run in module.saved) == sorted(REAL)
 
 
 def test_a_killed_worker_is_replaced_and_its_parts_count(folder: Folder) -> None:
@@ -132,6 +144,7 @@ def test_a_killed_worker_is_replaced_and_its_parts_count(folder: Folder) -> None
     assert len(folder.computed()) == 4 * PARTS + 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_always_dies_ends_the_run(folder: Folder) -> None:
     with pytest.raises(UsageError, match=r"trial\.parts_0: its worker process died 4 times"):
         folder.run(folder.parts(deaths=99)[:1], Pool(2))
@@ -180,7 +193,7 @@ def test_a_run_that_is_cancelled_keeps_what_is_done_and_leaves_no_process(folder
 
 
 def test_a_model_that_is_another_each_time_is_refused(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, model={"load": "system:other"})
+    folder = Folder(tmp_path, TARGET, model={"load": "system:other"})
     with pytest.raises(UsageError, match="model or data are not the same when they are loaded once more"):
         folder.run(folder.parts(), Pool(2))
 
@@ -203,15 +216,59 @@ def test_jobs_on_the_command_line(make_folder: Callable[..., Any], run: Any) -> 
     assert run("check", "run", "--executor", "slurm", "--project", project.folder).code == 2
 
 
+# --- work of one check by several workers ----------------------------------------------------------------------------
+
+
+def test_one_check_is_done_by_all_workers_and_gives_the_same(folder: Folder) -> None:
+    (alone,) = folder.run(folder.spread())
+    folder.clear()
+    jobs = folder.spread(meet=30.0) + folder.parts()[3:]  # the second has the second worker begin
+    found, _ = folder.run(jobs, Pool(2))
+    assert found["metrics"] == alone["metrics"]
+    assert found["remarks"] == alone["remarks"] == ["said by each"]
+    assert len({file.name.split("-")[2] for file in folder.room.glob("0-*")}) == 2
+    assert len(folder.computed()) == 2 * PARTS
+    assert ("trial.spread", PARTS - 1, PARTS, "parts") in folder.told
+
+
+def test_pieces_of_a_worker_that_died_are_done_by_others(folder: Folder) -> None:
+    alone = folder.run(folder.spread(pause=0.05))
+    folder.clear()
+    found = folder.run(folder.spread(pause=0.05, deaths=2), Pool(2))
+    assert found[0]["metrics"] == alone[0]["metrics"]
+    assert len(list(folder.room.glob("death-*"))) == 2
+    assert len(folder.saved) == 1
+    assert sum(number != "3" for _, number in folder.computed()) <= PARTS + 1  # what was kept is not made again
+
+
+def test_what_a_piece_raises_is_raised_in_its_check(folder: Folder) -> None:
+    alone = folder.run(folder.spread(seed=9))
+    assert alone[0]["outcome"]["sentence"] == "not this one"
+    folder.clear()
+    assert folder.run(folder.spread(seed=9), Pool(2)) == alone
+
+
+@pytest.mark.slow
+def test_models_trained_by_several_workers_give_the_same_attack(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, TARGET, model={"load": "system:estimator"})
+    found = load_checks()["privacy.membership_inference"]
+    jobs = [Job(found, found.params(), None, 0, ())]
+    alone = folder.run(jobs, fresh=True)
+    assert alone[0]["metrics"]
+    assert alone == folder.run(jobs, Pool(2), fresh=True)
+    kinds = {what for what, *_, part in folder.told if part == "shadow models"}
+    assert kinds == {"privacy.membership_inference"}
+
+
 # --- Ray -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_ray_measures_the_same(folder: Folder, cluster: Any) -> None:
-    alone = folder.run(real(), fresh=True)
-    folder.saved.clear()
-    assert folder.run(real(), cluster, fresh=True) == alone
-    assert sorted(run.check for run in folder.saved) == sorted(REAL)
+def test_ray_measures_the_same(module: Folder, cluster: Any) -> None:
+    alone = module.run(real(), fresh=True)
+    module.saved.clear()
+    assert module.run(real(), cluster, fresh=True) == alone
+    assert sorted(run.check for run in module.saved) == sorted(REAL)
 
 
 @pytest.mark.slow
@@ -245,6 +302,16 @@ def test_ray_begins_anew_what_was_killed(folder: Folder, cluster: Any, attempt: 
     made = folder.computed()
     assert PARTS * 4 <= len(made) <= PARTS * 4 + 1, "more than the part that was being made was lost"
     assert len(list((folder.path / "kept").glob("*.json"))) == PARTS * 4
+
+
+@pytest.mark.slow
+def test_one_check_is_done_by_all_workers_of_ray(folder: Folder, cluster: Any) -> None:
+    (alone,) = folder.run(folder.spread())
+    folder.clear()
+    (found,) = folder.run(folder.spread(meet=30.0), cluster)
+    assert found["metrics"] == alone["metrics"]
+    assert len(folder.pids()) >= 2
+    assert len(folder.computed()) == PARTS
 
 
 @pytest.mark.slow

@@ -32,7 +32,8 @@ ALIKE = frozenset(
         "95 % Clopper-Pearson", "AUPR", "AUROC",
         "EL2N", "MiB", "deep lift", "eps {eps}; {text}", "inverted cdf", "mirror 101",
         "p max t", "tf keras", "test", "text", "train", "{n} g CO2e",
-        "{where} params.{name}: {fault}", "{where} replies.{name}: {fault}",
+        "--assessor: {fault}", "--executor ray", "<!-- assessor-gate {text} -->", "assessor gate",
+        "{where} evidence: {text}", "{where} params.{name}: {fault}", "{where} replies.{name}: {fault}",
     }
 )  # fmt: skip
 """Texts that may read the same in another language."""

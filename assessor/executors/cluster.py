@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -16,7 +16,7 @@ from typing import Any
 from assessor.contract import Subject
 from assessor.engine import Job
 from assessor.errors import MissingExtra, UsageError
-from assessor.executors.work import RETRIES, Task, Told, Work, cores, died
+from assessor.executors.work import RETRIES, Task, Told, Work, cores, died, opened, packed
 from assessor.keeping import Folder
 from assessor.model import CheckRun
 
@@ -104,7 +104,8 @@ def _run_all(task: Task, subject: Subject, jobs: list[Job], told: Told, most: in
     placed = _placed(task, subject)
     given = ray.put(replace(task, fresh=False))  # on the desk is nothing but what this run may find
     remote = ray.remote(num_cpus=1, num_gpus=_gpu_share(task, most), max_retries=RETRIES)(measured)
-    waiting, running = list(reversed(jobs)), {}  # type: tuple[list[Job], dict[Any, Job]]
+    waiting = list(reversed(jobs))
+    running: dict[Any, Job] = {}
     try:
         while waiting or running:
             while waiting and (most is None or len(running) < most):
@@ -191,7 +192,8 @@ class Desk:
 
     def __init__(self, kept: dict[str, bytes]) -> None:
         """With the parts that the driver has on disk."""
-        self._kept, self._left = kept, []  # type: tuple[dict[str, bytes], list[tuple[Any, ...]]]
+        self._kept = kept
+        self._left: list[tuple[Any, ...]] = []
 
     def read(self, name: str) -> bytes | None:
         """A part."""
@@ -254,7 +256,23 @@ def measured(given: list[Any], job: Job, desk: Any) -> CheckRun:
     def told(*part: Any) -> None:
         desk.tell.remote(*part)
 
-    return task.run(job, subject, _Remote(desk), told)
+    def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        remote = _ray().remote(num_cpus=1, max_retries=RETRIES)(piece)
+        pieces = [remote.remote(given, job, desk, packed((work, item), subject)) for item in items]
+        return [opened(content, subject) for content in _ray().get(pieces)]  # meanwhile its core is given to a piece
+
+    on_gpu = task.device.startswith("cuda")  # a GPU is not given back meanwhile: pieces would wait for it for ever
+    return task.run(job, subject, _Remote(desk), told, None if on_gpu else spread)
+
+
+def piece(given: list[Any], job: Job, desk: Any, content: bytes) -> bytes:
+    """A piece of a check's work, in a worker."""
+    task, subject = _subject(given)
+
+    def told(*part: Any) -> None:
+        desk.tell.remote(*part)
+
+    return task.piece(job, subject, _Remote(desk), told, content)
 
 
 def _subject(given: list[Any]) -> tuple[Task, Subject]:

@@ -8,17 +8,17 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 from assessor.engine import Job
 from assessor.errors import UsageError
-from assessor.executors.work import RETRIES, Task, Told, Work, died
+from assessor.executors.work import RETRIES, Task, Told, Work, died, opened, packed
 from assessor.keeping import Folder
 from assessor.model import CheckRun
 
@@ -45,11 +45,34 @@ class Pool:
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process as its owner sees it."""
+    """A worker process as its owner sees it.
+
+    Attributes:
+        process: The process.
+        pipe: To and from it.
+        job: The check it runs.
+        item: The piece of its own or another's check that it does.
+        gathered: What the pieces of its check gave, while it waits for them.
+    """
 
     process: BaseProcess
     pipe: Connection
     job: Job | None = None
+    item: _Item | None = None
+    gathered: list[bytes | None] | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has nothing to do, or only what others do for it."""
+        return self.item is None and (self.job is None or self.gathered is not None)
+
+
+class _Item(NamedTuple):
+    """A piece of the work of a worker's check."""
+
+    owner: _Worker
+    number: int
+    content: bytes
 
 
 @dataclass
@@ -61,6 +84,7 @@ class _Running:
     told: Told
     workers: list[_Worker] = field(default_factory=list)
     deaths: dict[str, int] = field(default_factory=dict)
+    items: deque[_Item] = field(default_factory=deque)
 
     def runs(self, jobs: list[Job]) -> Generator[CheckRun]:
         waiting = deque(jobs)
@@ -72,16 +96,18 @@ class _Running:
             self._stop()
 
     def _give_out(self, waiting: deque[Job]) -> None:
-        while waiting and len(self.workers) < self.size and all(worker.job for worker in self.workers):
+        wanted = len(waiting) + len(self.items) + sum(not worker.waits for worker in self.workers)
+        while len(self.workers) < min(self.size, wanted):
             self.workers.append(self._started(len(self.workers)))
         for worker in self.workers:
-            if waiting and worker.job is None:
-                worker.job = waiting.popleft()
-                try:
-                    worker.pipe.send(worker.job)
-                except OSError:  # it has died; noticed where it is waited for
-                    continue
-                self.told(worker.job.check.id, "", 0, 0)
+            with suppress(OSError):  # it has died; noticed where it is waited for
+                if worker.waits and self.items:
+                    worker.item = self.items.popleft()
+                    worker.pipe.send(("item", worker.item.owner.job, worker.item.content))
+                elif worker.job is None and worker.item is None and waiting:
+                    worker.job = waiting.popleft()
+                    worker.pipe.send(("job", worker.job))
+                    self.told(worker.job.check.id, "", 0, 0)
 
     def _started(self, number: int) -> _Worker:
         own, other = multiprocessing.get_context("spawn").Pipe()
@@ -104,24 +130,52 @@ class _Running:
             if what == "run":
                 worker.job = None
                 yield values[0]
+            elif what == "spread":
+                worker.gathered = list[bytes | None]([None] * len(values[0]))
+                self.items.extend(_Item(worker, number, content) for number, content in enumerate(values[0]))
+            elif what == "item":
+                self._gather(worker, values[0])
             elif what == "part":
                 self.told(*values)
             else:
                 raise UsageError(values[0])
 
+    def _gather(self, worker: _Worker, result: bytes) -> None:
+        assert worker.item is not None
+        owner, number, _ = worker.item
+        worker.item = None
+        if owner.gathered is None:  # it has died meanwhile
+            return
+        owner.gathered[number] = result
+        if None not in owner.gathered:
+            with suppress(OSError):
+                owner.pipe.send(("spread", owner.gathered))
+            owner.gathered = None
+
     def _replace(self, dead: _Worker, waiting: deque[Job]) -> None:
         self.workers.remove(dead)
         _end(dead)
+        dead.gathered = None
+        self.items = deque(item for item in self.items if item.owner is not dead)
+        if dead.item is not None and dead.item.owner is not dead and dead.item.owner.gathered is not None:
+            self._died(dead.item.owner.job)
+            self.items.appendleft(dead.item)
         if dead.job is not None:
-            name = dead.job.check.id
-            self.deaths[name] = self.deaths.get(name, 0) + 1
-            if self.deaths[name] > RETRIES:
-                raise died(name)
+            self._died(dead.job)
             waiting.appendleft(dead.job)
+
+    def _died(self, job: Job | None) -> None:
+        assert job is not None
+        name = job.check.id
+        self.deaths[name] = self.deaths.get(name, 0) + 1
+        if self.deaths[name] > RETRIES:
+            raise died(name)
 
     def _stop(self) -> None:
         for worker in self.workers:
-            if worker.job is not None:  # the others end by themselves when their pipe is closed
+            if (
+                worker.job is not None or worker.item is not None
+            ):  # the others end by themselves when their pipe is closed
                 worker.process.terminate()
         for worker in self.workers:
             _end(worker)
@@ -166,6 +220,15 @@ def serve(task: Task, pipe: Connection) -> None:
     def told(*part: Any) -> None:
         pipe.send(("part", *part))
 
+    def do_item(job: Job, content: bytes) -> None:
+        pipe.send(("item", task.piece(job, subject, store, told, content)))
+
+    def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        pipe.send(("spread", [packed((work, item), subject) for item in items]))
+        while (message := pipe.recv())[0] == "item":
+            do_item(*message[1:])
+        return [opened(content, subject) for content in message[1]]
+
     try:
         subject, store = task.loaded(), Folder(task.parts)
     except UsageError as fault:
@@ -173,10 +236,13 @@ def serve(task: Task, pipe: Connection) -> None:
         return
     while True:
         try:
-            job: Job = pipe.recv()
+            what, *values = pipe.recv()
         except EOFError:
             return
-        pipe.send(("run", task.run(job, subject, store, told)))
+        if what == "item":
+            do_item(*values)
+        else:
+            pipe.send(("run", task.run(values[0], subject, store, told, spread)))
 
 
 def _die_with_parent() -> None:

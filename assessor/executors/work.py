@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import sys
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from assessor.contract import Subject, lending
-from assessor.engine import Job, run_job, scope_of, subject_record
+from assessor.contract import Subject, collecting, lending, remark
+from assessor.engine import Job, fixed_randomness, run_job, scope_of, subject_record
 from assessor.errors import UsageError
 from assessor.keeping import Folder, Store, lent_from
 from assessor.model import CheckRun, SubjectRecord, TargetSpec
@@ -79,18 +81,81 @@ class Task:
         if torch is not None and self.threads and torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
 
-    def run(self, job: Job, subject: Subject, store: Store, told: Told) -> CheckRun:
-        """One check, with its parts kept in `store`."""
+    def run(self, job: Job, subject: Subject, store: Store, told: Told, spread: Spread | None = None) -> CheckRun:
+        """One check, with its parts kept in `store`; `spread` hands pieces of its work to other workers."""
         from assessor.subjects import importable
 
         scope = scope_of(job, self.record, subject.device)
         lent = lent_from(store, scope, partial(told, job.check.id), fresh=self.fresh)
-        with (
-            importable(self.folder),
-            lending(lent),
-            profiled(self.profile, job.check.id),
-        ):  # a model may import when it is called
+        imports = importable(self.folder)  # a model may import when it is called
+        with imports, lending(replace(lent, spread=spread)), profiled(self.profile, job.check.id):
             return run_job(job, subject, self.record)
+
+    def piece(self, job: Job, subject: Subject, store: Store, told: Told, content: bytes) -> bytes:
+        """What a piece of a check's work gives, packed as `opened` takes it."""
+        from assessor.subjects import importable
+
+        scope = scope_of(job, self.record, subject.device)
+        lent = lent_from(store, scope, partial(told, job.check.id), fresh=self.fresh)
+        with importable(self.folder), lending(lent), fixed_randomness(job.seed), collecting() as remarks:
+            try:
+                work, item = _Unpickler(content, subject).load()
+                return packed((True, work(item), remarks), subject)
+            except Exception as fault:  # noqa: BLE001 - raised again where the check runs
+                return _packed_fault(fault, remarks, subject)
+
+
+Spread = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+
+
+class _Pickler(pickle.Pickler):
+    """Packs values for another worker, which has the subject already."""
+
+    def __init__(self, stream: io.BytesIO, subject: Subject) -> None:
+        super().__init__(stream, protocol=pickle.HIGHEST_PROTOCOL)
+        self._subject = subject
+
+    def persistent_id(self, obj: object) -> str | None:
+        """The subject is sent as a name."""
+        return "subject" if obj is self._subject else None
+
+
+class _Unpickler(pickle.Unpickler):  # noqa: S301 - of this run's own workers
+    """Opens what another worker of the same run packed."""
+
+    def __init__(self, content: bytes, subject: Subject) -> None:
+        super().__init__(io.BytesIO(content))
+        self._subject = subject
+
+    def persistent_load(self, pid: object) -> Subject:
+        """This worker's own subject."""
+        return self._subject
+
+
+def packed(value: object, subject: Subject) -> bytes:
+    """A value for another worker, without the subject."""
+    stream = io.BytesIO()
+    _Pickler(stream, subject).dump(value)
+    return stream.getvalue()
+
+
+def _packed_fault(fault: Exception, remarks: list[str], subject: Subject) -> bytes:
+    try:
+        content = packed((False, fault, remarks), subject)
+        _Unpickler(content, subject).load()
+    except Exception:  # noqa: BLE001 - some exceptions cannot be sent
+        return packed((False, RuntimeError(f"{type(fault).__name__}: {fault}"), remarks), subject)
+    return content
+
+
+def opened(content: bytes, subject: Subject) -> Any:
+    """What a piece gave; its remarks are made here, and what it raised is raised here."""
+    good, value, remarks = _Unpickler(content, subject).load()
+    for text in remarks:
+        remark(text)
+    if not good:
+        raise value
+    return value
 
 
 @dataclass(frozen=True)

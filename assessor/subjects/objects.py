@@ -122,6 +122,8 @@ def _source(model: Any, spec: TargetSpec) -> Source:
 
 def _split(given: Given, value: Any, name: str, where: str) -> RawSplit:
     label, sensitive = given.label, given.sensitive
+    if hasattr(value, "dataset") and hasattr(value, "batch_size"):  # a DataLoader of torch's: its rows, in their order
+        value = value.dataset
     if isinstance(value, Mapping) and {"data", "target"} <= set(value):  # a Bunch of scikit-learn's
         value = (_named(value["data"], value.get("feature_names")), value["target"])
     names, attributes = _asked(sensitive)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
 
-from assessor.contract import NotApplicable, Scores, Subject, kept, progress
+from assessor.contract import NotApplicable, Scores, Subject, kept, progress, spread
 from assessor_checks._intervals import Estimate
 from assessor_checks._near_duplicates import shared
 from assessor_checks._probabilities import improper
@@ -224,20 +224,22 @@ def _checked(subject: Subject, outputs: np.ndarray, split: str) -> np.ndarray:
 
 def _shadow_signals(subject: Subject, inside: np.ndarray, sides: list[_Rows], floor: float, seed: int) -> np.ndarray:
     """(K, n) signals of models trained on their halves; each is kept, so that a stopped run goes on."""
+    work = partial(_shadow_signal, subject, inside, sides, floor, seed)
+    return np.stack(spread(work, range(len(inside))))
+
+
+def _shadow_signal(
+    subject: Subject, inside: np.ndarray, sides: list[_Rows], floor: float, seed: int, number: int
+) -> np.ndarray:
+    """(n,) signals of one of them."""
     labels = _labels(sides)
 
-    def signals_of(number: int) -> Callable[[], JsonValue]:
-        def signals() -> JsonValue:
-            scores = subject.refit(np.flatnonzero(inside[number]), seed + number)
-            outputs = np.concatenate([_asked(subject, scores, side) for side in sides])
-            found: JsonValue = _membership.signal(outputs, labels, floor).tolist()
-            return found
+    def signals() -> JsonValue:
+        scores = subject.refit(np.flatnonzero(inside[number]), seed + number)
+        outputs = np.concatenate([_asked(subject, scores, side) for side in sides])
+        found: JsonValue = _membership.signal(outputs, labels, floor).tolist()
+        return found
 
-        return signals
-
-    rows = []
-    for number in range(len(inside)):
-        progress("shadow models", number, len(inside))
-        key: JsonValue = ["shadow", number, len(inside), seed, *[side.split for side in sides], len(labels)]
-        rows.append(np.asarray(kept(key, signals_of(number)), dtype=np.float64))
-    return np.stack(rows)
+    progress("shadow models", number, len(inside))
+    key: JsonValue = ["shadow", number, len(inside), seed, *[side.split for side in sides], len(labels)]
+    return np.asarray(kept(key, signals), dtype=np.float64)
