@@ -65,8 +65,8 @@ ALLOWED = {
     "keeping": "files canonical contract",
     "observing": "model errors",
     "executors": "executors engine keeping observing subjects model " + GROUND,
-    "assessment": "assessor applicability engine executors observing project registry subjects judgement verdicts criteria ledger "
-    "canonical model " + GROUND,
+    "assessment": "assessor applicability engine executors observing project registry subjects judgement verdicts "
+    "criteria ledger canonical model " + GROUND,
     "planning": "assessment engine executors model " + GROUND,
     "hand_edits": "assessment ledger project errors",
     "auditing": "assessment project questionnaire replies canonical model " + GROUND,
