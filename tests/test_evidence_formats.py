@@ -336,6 +336,7 @@ def scenarios(n: int) -> bytes:
     return json.dumps({"results": [one] * n, **counts}).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "make"),
     [

@@ -131,6 +131,7 @@ def test_a_pool_measures_the_same(module: Folder) -> None:
     assert sorted(run.check for run in module.saved) == sorted(REAL)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_parts_count(folder: Folder) -> None:
     alone = folder.run(folder.parts())
     folder.clear()
@@ -151,6 +152,7 @@ def test_a_worker_that_always_dies_ends_the_run(folder: Folder) -> None:
     assert len(list(folder.room.glob("death-*"))) == 4
 
 
+@pytest.mark.slow
 def test_what_measures_time_runs_alone_and_here(folder: Folder) -> None:
     jobs = folder.parts(pause=0.05)
     jobs[1] = Job(check("trial.clock", repeatable=False), jobs[1].params, None, 1, ())
@@ -163,6 +165,7 @@ def test_what_measures_time_runs_alone_and_here(folder: Folder) -> None:
     assert folder.told[-1] == ("done", 4, 4, "")
 
 
+@pytest.mark.slow
 def test_all_workers_are_told_of_in_one_display(folder: Folder) -> None:
     folder.run(folder.parts(pause=0.02), Pool(2))
     assert any(", " in what for what, *_ in folder.told)
@@ -208,6 +211,7 @@ def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
 
 
+@pytest.mark.slow
 def test_jobs_on_the_command_line(make_folder: Callable[..., Any], run: Any) -> None:
     project = make_folder()
     done = run("check", "run", "reliability.performance", "--jobs", 2, "--project", project.folder)
@@ -231,6 +235,7 @@ def test_one_check_is_done_by_all_workers_and_gives_the_same(folder: Folder) -> 
     assert ("trial.spread", PARTS - 1, PARTS, "parts") in folder.told
 
 
+@pytest.mark.slow
 def test_pieces_of_a_worker_that_died_are_done_by_others(folder: Folder) -> None:
     alone = folder.run(folder.spread(pause=0.05))
     folder.clear()
@@ -241,6 +246,7 @@ def test_pieces_of_a_worker_that_died_are_done_by_others(folder: Folder) -> None
     assert sum(number != "3" for _, number in folder.computed()) <= PARTS + 1  # what was kept is not made again
 
 
+@pytest.mark.slow
 def test_what_a_piece_raises_is_raised_in_its_check(folder: Folder) -> None:
     alone = folder.run(folder.spread(seed=9))
     assert alone[0]["outcome"]["sentence"] == "not this one"

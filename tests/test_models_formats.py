@@ -227,6 +227,7 @@ def test_trees_for_two_classes_and_for_values(made: Made, folder: Path, form: st
         assert refusal(folder, {form: name}, task=other).startswith(f"target.task: found {other}, but the model")
 
 
+@pytest.mark.slow
 def test_trees_that_give_classes_only(made: Made, folder: Path) -> None:
     import xgboost
 

@@ -16,6 +16,8 @@ from assessor.model import CheckRun, Status
 from assessor.model.sources import FILE_FORMATS
 from assessor.project import Project
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("load", "safetensors", "state_dict", "torchscript", "torchscript, trusted", "torch_export",
          "torch_export, trusted", "onnx", "onnx, unknown operator", "sklearn", "joblib", "pickle", "xgboost json",
          "xgboost ubj", "lightgbm")  # fmt: skip

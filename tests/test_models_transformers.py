@@ -20,6 +20,8 @@ from assessor.model import Status, TargetSpec
 from assessor.project import Project
 from assessor.subjects import load_subject
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["good", "bad", "film", "not", "very", "the", "a", "was", "dull", "fine", "yes", "no", "is", "it", ":"]
 TEXTS = ["the film was very good", "bad", "it was not bad", "a dull film it was", "fine", "the film is not very fine"]
 LABELS = ["pos", "neg", "pos", "neg", "pos", "neg"]

@@ -334,6 +334,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30
 )
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_back(tiny_catalog: Catalog, data: st.DataObject) -> None:
@@ -701,6 +702,7 @@ def test_a_broken_ledger_is_not_exported(make_folder: Make, run: Run) -> None:
     assert not (project.folder / "oscal").exists()
 
 
+@pytest.mark.slow
 def test_the_catalog_goes_out_and_comes_back(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     assert run("catalog", "export", "--format", "oscal", "--output", path)[0] == 0

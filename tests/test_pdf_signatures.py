@@ -189,6 +189,7 @@ def test_a_file_with_a_damaged_beginning_or_signature_dictionary_fails_and_is_no
             assert failed(check_signatures(flipped(signed.one, at + step, 0x80), []))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signature", [0, 1])
 def test_a_changed_container_is_noticed_in_each_of_its_parts(signed: Signed, signature: int) -> None:
     """Bits of the decoded container: every 61st byte, so the chain, the fields and the padding are all met."""

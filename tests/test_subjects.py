@@ -834,6 +834,7 @@ ESTIMATORS = {
 }
 
 
+@pytest.mark.slow
 def test_digests_are_equal_across_processes_and_folders(tmp_path: Path) -> None:
     code = """
 import sys

@@ -110,6 +110,7 @@ def test_every_level_holds_in_every_part(office: Office, level: Level) -> None:
     assert found["ending"].sentence == "Nothing was added after the last signature."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", list(Level)[1:])
 def test_a_flipped_byte_is_noticed_at_every_level(office: Office, level: Level) -> None:
     """In the container with its timestamp, every 211th digit; elsewhere at random."""
@@ -171,6 +172,7 @@ def parts_of(content: bytes) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_a_damaged_timestamp_of_the_document_fails_in_each_of_its_parts(office: Office, part: str) -> None:
     data = office.signed[Level.LTA]

@@ -151,6 +151,7 @@ TARGETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TARGETS)
 def test_every_text_in_a_result_is_known(make_folder: Callable[..., Project], task: str) -> None:
     model, train, test, more = TARGETS[task]
