@@ -17,6 +17,7 @@ from assessor.model import (
     EvidenceRef,
     Imported,
     Status,
+    TargetSpec,
 )
 from assessor.report_argument import (
     ASSURANCE,
@@ -60,7 +61,7 @@ def report_content(record: dict[str, Any], assessment: Assessment, checks: Mappi
         "catalog": {**record["catalog"], "source": assessment.catalog.head.source.model_dump()},
         "system": record["configuration"]["system"],
         "profile": _profile(record["configuration"]["system"]),
-        "target": _target(record["configuration"]["target"]),
+        "target": _target(assessment.configuration.target),
         "contradictions": [found.model_dump() for found in assessment.contradictions],
         "disagreements": _disagreements(assessment),
         "overall": _overall(assessment),
@@ -201,17 +202,18 @@ def _profile(system: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _target(target: Mapping[str, Any] | None) -> list[dict[str, str]]:
+def _target(target: TargetSpec | None) -> list[dict[str, str]]:
     if target is None:
         return []
+    stated = target.model_dump(mode="json", exclude_defaults=True)
     rows = {
-        _("Task"): _(target["task"]),
-        _("Model"): target["model"],
-        _("Data"): target["data"],
-        _("Device"): target["device"],
+        _("Task"): _(target.task),
+        _("Model"): stated["model"],
+        _("Data"): stated["data"],
+        _("Device"): target.device,
     }
-    if target["classes"]:
-        rows[_("Classes")] = target["classes"]
+    if target.classes:
+        rows[_("Classes")] = target.classes
     return [{"label": label, "value": in_words(without_empty(value))} for label, value in rows.items()]
 
 

@@ -127,11 +127,12 @@ def pixels(values: Sequence[Any], spec: PixelsSpec, where: str, *, first: int) -
 
 
 def _pixels(value: Any, spec: PixelsSpec, where: str) -> np.ndarray:
-    from PIL import Image
+    from PIL import Image, ImageFile
 
     content = value.get("bytes") if isinstance(value, Mapping) else value
     if not isinstance(content, bytes):
         raise UsageError(f"{where}: no image inside the data set; save it with the images embedded")
+    tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False  # libraries switch it on
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -146,4 +147,6 @@ def _pixels(value: Any, spec: PixelsSpec, where: str) -> np.ndarray:
         raise
     except Exception as fault:  # Pillow raises many kinds on spoiled files
         raise UsageError(f"{where}: no PNG or JPEG image that can be read: {type(fault).__name__}: {fault}") from fault
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
     return found[None] if found.ndim == 2 else np.ascontiguousarray(found.transpose(2, 0, 1))

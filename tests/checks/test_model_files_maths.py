@@ -136,6 +136,14 @@ def checkpoint():
     return {"model": network().state_dict(), "optimiser": optimiser, "epoch": 3}
 
 
+def test_numbers_that_begin_like_a_packed_stream_by_chance():
+    weights = torch.tensor(np.frombuffer(b"x\x9c" + bytes(range(2, 200, 3)) + b"\xff" * 60, np.uint8).copy())
+    assert look_at(written(torch.save, {"w": weights}, ...), "model").found == ()
+    packed = np.frombuffer(zlib.compress(pickle.dumps(Call(os.system))), np.uint8)
+    look = look_at(written(torch.save, {"w": torch.tensor(packed.copy())}, ...), "model")
+    assert [found.standing for found in look.found] == [Standing.DANGEROUS]
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.:DeprecationWarning")
 @pytest.mark.parametrize(
     ("make", "known"),

@@ -45,6 +45,7 @@ MEMORY = 1 << 28  # bytes that unpacking xz may take besides its output
 PARTS = 100_000  # parts of one file that are looked into
 DEPTH = 6  # archives in archives
 PICKLED = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".sav")  # loaded as pickles, whatever they are
+BLOCK = 4096  # bytes that tell whether numbers only look packed; readers unpack more at a time
 HEAD = 1 << 16  # bytes that tell whether a file is text
 PACKED = {
     b"\x04\x22\x4d\x18": "lz4",
@@ -140,7 +141,7 @@ class _Looker:
         if self.parts > PARTS or depth > DEPTH:
             return self._unreadable(part, "there are too many parts in parts")
         head = data[:16]
-        kind = self._by_head(head, data, part, depth)
+        kind = None if storage and _only_looks_packed(data[:BLOCK]) else self._by_head(head, data, part, depth)
         behind = not storage and head[:2] != b"PK" and ends_as_zip(data)
         if kind is None and (storage or behind):
             self._suspect(data, part)
@@ -359,6 +360,18 @@ def _inflating() -> Any:
     return zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib or gzip, as its head says
 
 
+def _only_looks_packed(data: bytes) -> bool:
+    """Whether numbers begin like a zlib stream by chance: no reader gets anything out of their first block."""
+    if not data.startswith((b"\x1f\x8b", *_ZLIB)):
+        return False
+    try:
+        _inflating().decompress(data)
+    except zlib.error:
+        return True
+    return False
+
+
+_ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 _HEADS: dict[bytes, tuple[str, Callable[[_Looker, Bytes, str, int], None]]] = {
     b"PK\x03\x04": ("zip archive", _Looker._zip),
     b"PK\x05\x06": ("zip archive", _Looker._zip),
@@ -368,7 +381,7 @@ _HEADS: dict[bytes, tuple[str, Callable[[_Looker, Bytes, str, int], None]]] = {
     b"BZh": ("packed by bzip2", _packing(bz2.BZ2Decompressor)),
     b"\xfd7zXZ\x00": ("packed by xz", _packing(_unxz)),
     b"\x5d\x00\x00": ("packed by lzma", _packing(_unxz)),
-    **dict.fromkeys((b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), ("packed by zlib", _packing(_inflating))),
+    **dict.fromkeys((b"\x1f\x8b", *_ZLIB), ("packed by zlib", _packing(_inflating))),
     **{
         start: (
             f"packed as {name}",
