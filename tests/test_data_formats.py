@@ -127,6 +127,7 @@ def measure(make_folder: Callable[..., Project], run: Run, tmp_path: Path, monke
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["model", "table"])
 def test_every_format_gives_the_same_numbers_and_the_same_digest(
     measure: Measure, monkeypatch: pytest.MonkeyPatch, way: str

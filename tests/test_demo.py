@@ -93,6 +93,7 @@ def test_every_plot_is_drawn(demo: Path) -> None:
     assert drawn > 25
 
 
+@pytest.mark.slow
 def test_second_run_measures_nothing_and_a_fresh_one_the_same(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted((demo / "results").glob("*/*.json"))
     assert ended("check", "run", "--project", demo) == 0

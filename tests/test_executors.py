@@ -122,6 +122,7 @@ def test_all_checks_can_be_sent() -> None:
 # --- a pool of processes ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_pool_measures_the_same(module: Folder) -> None:
     alone = module.run(real(), fresh=True)
     assert [run["check"] for run in alone] == list(REAL)
@@ -195,6 +196,7 @@ def test_a_run_that_is_cancelled_keeps_what_is_done_and_leaves_no_process(folder
             os.kill(pid, 0)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_another_each_time_is_refused(tmp_path: Path) -> None:
     folder = Folder(tmp_path, TARGET, model={"load": "system:other"})
     with pytest.raises(UsageError, match="model or data are not the same when they are loaded once more"):

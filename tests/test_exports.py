@@ -161,6 +161,7 @@ def test_nothing_in_a_text_is_markup(tiny_catalog: Catalog) -> None:
     assert rf"#### {item.id} x \| y" in text
 
 
+@pytest.mark.slow
 def test_catalog_export_in_every_format(run: Run, tmp_path: Path) -> None:
     code, out, _err = run("catalog", "export")
     assert (code, len(json.loads(out)["requirements"])) == (0, 240)

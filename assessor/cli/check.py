@@ -121,6 +121,7 @@ def run(
     from assessor.observing import logging_to, spanned
 
     chosen, folder = executor_of(executor, jobs), open_project(project)
+    runs: list[CheckRun] = []
     with progress() as step, logging_to(log_json), spanned("assessor check run"):
         measurement, wanted, guarding = planned(
             folder, ids or (), device=device, seed=seed, fresh=fresh, trust=trust, step=step, executor=chosen
