@@ -238,6 +238,20 @@ def _stale(waiver: Waiver) -> Finding:
     return Finding(id=waiver.id, kind=Kind.WAIVER, status="stale", sentence=sentence)
 
 
+def forbidden_outcomes(configuration: Configuration, policy: Policy, requirements: Sequence[str]) -> set[str]:
+    """Outcomes that block for a check that is evidence for some requirements: the strictest rule counts."""
+    rules = _rules(configuration, policy, requirements)
+    return {*policy.fail_on, *(status for rule in rules for status in rule.fail_on)}
+
+
+def _rules(configuration: Configuration, policy: Policy, requirements: Sequence[str]) -> Iterator[Rule]:
+    for dimension in sorted({dimension_of(name) for name in requirements}):
+        name = next((name for name, code in DIMENSION_NAMES.items() if code == dimension), dimension)
+        need = configuration.protection_needs.of(dimension)
+        yield policy.dimensions.get(name, Rule())
+        yield policy.needs.get(need.level, Rule()) if need else Rule()
+
+
 @dataclass(frozen=True)
 class _Look:
     """Looks at everything and weighs what it finds by the policy."""
@@ -253,11 +267,7 @@ class _Look:
 
     def rules(self, requirements: Sequence[str]) -> Iterator[Rule]:
         """The rules for the dimensions of some requirements, and for their protection needs."""
-        for dimension in sorted({dimension_of(name) for name in requirements}):
-            name = next((name for name, code in DIMENSION_NAMES.items() if code == dimension), dimension)
-            need = self.configuration.protection_needs.of(dimension)
-            yield self.policy.dimensions.get(name, Rule())
-            yield self.policy.needs.get(need.level, Rule()) if need else Rule()
+        return _rules(self.configuration, self.policy, requirements)
 
     def requirements_of(self, check: str) -> tuple[str, ...]:
         """Requirements that a check is evidence for."""
@@ -267,7 +277,7 @@ class _Look:
 
     def forbidden(self, requirements: Sequence[str]) -> set[str]:
         """Outcomes that block for a check with these requirements."""
-        return {*self.policy.fail_on, *(status for rule in self.rules(requirements) for status in rule.fail_on)}
+        return forbidden_outcomes(self.configuration, self.policy, requirements)
 
     def asked(self, requirement: Requirement) -> bool:
         """Whether the strictest rule asks for its answer."""

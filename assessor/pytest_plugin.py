@@ -6,7 +6,7 @@ pytest loads this module in every project where ai-assessor is installed: nothin
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from assessor.assessed import Assessed, Measured
-    from assessor.model import CheckRun, Policy
+    from assessor.model import CheckRun, Configuration
     from assessor.project import Project
 
 NAME = "assessor"
@@ -96,14 +96,14 @@ class AssessmentCollector(pytest.Collector):
     """An assessment folder: its checks that are not switched off."""
 
     project: Project
-    policy: Policy
+    configuration: Configuration
 
     def open(self, folder: Path) -> None:
         """Read its configuration."""
         from assessor.project import Project
 
         self.project = Project(folder)
-        self.policy = self.project.configuration().policy
+        self.configuration = self.project.configuration()
         self._results: Mapping[str, CheckRun] | None = None
         self._fault: Exception | None = None
 
@@ -113,7 +113,7 @@ class AssessmentCollector(pytest.Collector):
 
         installed = load_checks()
         self.project.check_ids_known(list(installed))
-        switched = self.project.configuration().checks
+        switched = self.configuration.checks
         for name in installed:
             if switched.get(name) is not False:
                 yield CheckItem.from_parent(self, name=name)
@@ -157,7 +157,7 @@ class CheckItem(pytest.Item):
         """
         run = self.assessment.result(self)
         self.user_properties.append(("outcome", run.outcome.sentence))
-        end = ending(run, self.assessment.policy, datetime.now(UTC).date())
+        end = ending(run, self.assessment.configuration, datetime.now(UTC).date())
         if end == "failed":
             raise CheckFailed(_told(run))
         if end == "skipped":
@@ -179,12 +179,12 @@ class CheckItem(pytest.Item):
         return self.assessment.project.folder / file, int(line) - 1, f"check {self.name}"
 
 
-def ending(run: CheckRun, policy: Policy, today: date) -> str:
+def ending(run: CheckRun, configuration: Configuration, today: date) -> str:
     """How the item of a check ends.
 
     Args:
         run: What was found.
-        policy: What it forbids, and which findings are waived.
+        configuration: Its policy says what is forbidden, and which findings are waived.
         today: Date at which waivers are looked at.
 
     Returns:
@@ -198,10 +198,13 @@ def ending(run: CheckRun, policy: Policy, today: date) -> str:
         return "failed"
     if status == "measured" or (status == "not_applicable" and run.target is None):
         return "skipped"
+    from assessor.gate import forbidden_outcomes
+
+    policy = configuration.policy
     waived = any(
         waiver.id == run.check and status in waiver.covers and today <= waiver.until for waiver in policy.waivers
     )
-    forbidden: Sequence[str] = (*policy.fail_on, "not_applicable")
+    forbidden = forbidden_outcomes(configuration, policy, run.requirements) | {"not_applicable"}
     return "failed" if status in forbidden and not waived else "xfailed"
 
 

@@ -96,7 +96,7 @@ ALLOWED = {
     "pages": GROUND,
     "assessed": "assessment charts pages project registry report_cards verdicts yamlfile model " + GROUND,
     "api": "assessed criteria engine registry subjects model " + GROUND,
-    "pytest_plugin": "api assessed assessment project registry model errors",
+    "pytest_plugin": "api assessed assessment gate project registry model errors",
     "report": "assessment confined pages report_content canonical " + GROUND,
     "claims": "assessment pdf_content pdf_signatures project report_content verify canonical model " + GROUND,
     "rerun": "assessor assessment claims engine files project registry canonical model " + GROUND,

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from assessor.model import JudgedTarget, Policy, Waiver
+from assessor.model import Configuration, JudgedTarget, Policy, Rule, Waiver
 from assessor.pytest_plugin import ending
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +155,19 @@ def test_the_fixture(tmp_path: Path) -> None:
 def test_how_an_outcome_ends(
     make_run: Callable[..., Any], status: str, target: JudgedTarget | None, policy: Policy, expected: str
 ) -> None:
-    assert ending(make_run(status=status, target=target), policy, TODAY) == expected
+    assert ending(make_run(status=status, target=target), configured(policy), TODAY) == expected
+
+
+def configured(policy: Policy) -> Configuration:
+    head = {"format": 1, "catalog": {"version": "1.1.0"}, "system": {"name": "s", "version": "1"}}
+    return Configuration.model_validate({**head, "policy": policy.model_dump()})
+
+
+def test_the_rule_of_a_dimension_counts_here_too(make_run: Callable[..., Any]) -> None:
+    run = make_run(status="inconclusive", target=TARGET).model_copy(update={"requirements": ("FN-R-FN-ME-05",)})
+    strict = {"fairness": Rule(fail_on=("inconclusive",))}
+    assert ending(run, configured(Policy(dimensions=strict)), TODAY) == "failed"
+    assert ending(run, configured(Policy(dimensions={"reliability": strict["fairness"]})), TODAY) == "xfailed"
 
 
 def test_loading_costs_next_to_nothing() -> None:
