@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assessor.assessment import folder_name, init_files
-from assessor.charts import plots_svg
+from assessor.charts import data_uri, plots_svg
 from assessor.contract import Metric
 from assessor.errors import MissingExtra, UsageError, nearest
 from assessor.messages import _
@@ -237,8 +237,8 @@ class Assessed:
         cards = []
         for run in shown:  # one by one in this process: a notebook's is not to be forked
             check, result = checks.get(run.check), run.result
-            svg = plots_svg({run.check: (check, result)}).get(run.check) if check and result else None
-            cards.append(card(run, check, svg))
+            plots = plots_svg({run.check: (check, result)}) if check and result else {}
+            cards.append(card(run, check, *map(data_uri, plots.values())))
         counts = [{"status": name, "word": _(WORDS[Status(name)]), "n": n} for name, n in self.counts.items()]
         left = [{"id": run.check, "sentence": told(run)} for run in absent]
         return fragment(TEMPLATE, {"cards": cards, "absent": left, "counts": counts, "single": len(self.results) == 1})

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from html import escape
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from assessor.contract import Check, Metric, Result
-from assessor.messages import SOURCE, language, localised_digits, retold
+from assessor.messages import SOURCE, _, language, localised_digits, retold
 from assessor.model import Interval
 from assessor.verdicts import shown
 
@@ -91,25 +95,48 @@ def _round_numbers(low: float, high: float) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def plots_svg(wanted: Mapping[str, tuple[Check, Result]]) -> dict[str, str | None]:
-    """The plots of several checks, drawn by several processes where that is safe and worth it.
+@contextmanager
+def drawing(wanted: Mapping[str, tuple[Check, Result]]) -> Iterator[dict[str, Callable[[], str | None]]]:
+    """The plots of several checks, drawn meanwhile by other processes where that is safe and worth it.
 
     Args:
         wanted: Check and what it measured, by name.
 
-    Returns:
-        By name an svg element, or None where a check draws nothing or cannot draw what an older one measured.
+    Yields:
+        For each check that draws, what waits for its svg element: None where it cannot draw what an older one measured.
     """
     drawn = [name for name, (check, _result) in wanted.items() if check.plot is not None]
     workers = min(len(os.sched_getaffinity(0)), len(drawn) // 8) if sys.platform == "linux" else 1
     if workers < 2:
-        return {name: _plot_or_none(*wanted[name]) for name in drawn}
-    import matplotlib.figure  # noqa: F401 - once, before the processes part
-
+        yield {name: partial(_plot_or_none, *wanted[name]) for name in drawn}
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the libraries' threads are idle, and none holds a lock
-        with get_context("fork").Pool(workers, _take, (wanted,)) as pool:
-            return dict(zip(drawn, pool.map(_plot_of, drawn, chunksize=1), strict=True))
+        pool = get_context("fork").Pool(workers, _take, (wanted,))
+    with pool:
+        yield {name: pool.apply_async(_plot_of, (name,)).get for name in drawn}
+
+
+def plots_svg(wanted: Mapping[str, tuple[Check, Result]]) -> dict[str, str | None]:
+    """The plots of several checks as svg elements by name; see `drawing`."""
+    with drawing(wanted) as plots:
+        return {name: svg() for name, svg in plots.items()}
+
+
+def picture(svg: str | None) -> bytes:
+    """A plot as the content of a picture; in place of one that was lost, a sentence that says so."""
+    if svg is None:
+        text = _("The installed check could not draw its plot of this result.")
+        svg = (
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 385 20">'
+            f'<text y="13" font-family="IBM Plex Sans" font-size="8">{escape(text)}</text></svg>'
+        )
+    return svg.encode()
+
+
+def data_uri(svg: str | None) -> str:
+    """A plot as the address of a picture, which can run nothing."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(picture(svg)).decode()}"
 
 
 _taken: dict[str, tuple[Check, Result]] = {}  # in a process that draws

@@ -6,15 +6,18 @@ The canonical JSON of the assessment is attached inside the PDF, and its digest 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from assessor import confined, pages
 from assessor.assessment import Assessment
 from assessor.canonical import canonical_json
+from assessor.charts import data_uri, drawing, picture
 from assessor.contract import Check
 from assessor.pages import Attached
+from assessor.report_cards import to_draw
 from assessor.report_content import ATTACHMENT, report_content
 
 
@@ -39,7 +42,10 @@ def report_html(assessment: Assessment, checks: Mapping[str, Check], *, template
     """
     record = assessment.record()
     content = base64.b64encode(canonical_json(record)).decode()
-    return _render(record, assessment, checks, templates, results_uri=f"data:application/json;base64,{content}")
+    with drawing(to_draw(assessment.runs, checks)) as plots:
+        addresses = {name: data_uri(plot()) for name, plot in plots.items()}
+        uri = f"data:application/json;base64,{content}"
+        return _render(record, assessment, checks, addresses, templates, results_uri=uri)
 
 
 def report_pdf(assessment: Assessment, checks: Mapping[str, Check], *, templates: Path | None = None) -> bytes:
@@ -57,22 +63,31 @@ def report_pdf(assessment: Assessment, checks: Mapping[str, Check], *, templates
         UsageError: A template has a fault or a system library is missing.
         MissingExtra: WeasyPrint is not installed.
     """
-    record = assessment.record()
-    description = "Machine-readable results of this assessment (canonical JSON)"
-    attached = Attached(ATTACHMENT, canonical_json(record), description, record["created"])
-    html = _render(record, assessment, checks, templates)
-    return pages.pdf(html, attached) if templates is None else confined.pdf(html, attached)
+    with drawing(to_draw(assessment.runs, checks)) as plots:
+        record = assessment.record()
+        description = "Machine-readable results of this assessment (canonical JSON)"
+        attached = Attached(ATTACHMENT, canonical_json(record), description, record["created"])
+        if templates is not None:
+            addresses = {name: data_uri(plot()) for name, plot in plots.items()}
+            return confined.pdf(_render(record, assessment, checks, addresses, templates), attached)
+        html = _render(record, assessment, checks, {name: f"plot:{name}" for name in plots})
+        return pages.pdf(html, attached, {f"plot:{name}": partial(_content, plot) for name, plot in plots.items()})
+
+
+def _content(plot: Callable[[], str | None]) -> bytes:
+    return picture(plot())
 
 
 def _render(
     record: dict[str, Any],
     assessment: Assessment,
     checks: Mapping[str, Check],
-    templates: Path | None,
+    plots: Mapping[str, str],
+    templates: Path | None = None,
     *,
     results_uri: str | None = None,
 ) -> str:
-    context = {**report_content(record, assessment, checks), "results_uri": results_uri}
+    context = {**report_content(record, assessment, checks, plots), "results_uri": results_uri}
     name, digest = "report.html.j2", context["digest"]
     if templates is None:
         return pages.page(name, context, digest=digest)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assessor.charts import NARROW, plots_svg, target_line
-from assessor.contract import Check
+from assessor.charts import NARROW, target_line
+from assessor.contract import Check, Result
 from assessor.messages import SOURCE, _, is_retold, language, localised_digits, retold
 from assessor.model import CheckRun, Status, Verdict
 from assessor.verdicts import shown, shown_interval, told
@@ -46,22 +45,23 @@ def without_empty(value: Any) -> Any:
     return value
 
 
-def cards_of(runs: Mapping[str, CheckRun], checks: Mapping[str, Check]) -> dict[str, dict[str, Any]]:
-    """The measurements as the report shows them, by check.
+def to_draw(runs: Mapping[str, CheckRun], checks: Mapping[str, Check]) -> dict[str, tuple[Check, Result]]:
+    """The checks that are installed, and what they measured."""
+    return {name: (checks[name], run.result) for name, run in runs.items() if name in checks and run.result}
+
+
+def card(run: CheckRun, check: Check | None, plot: str | None = None) -> dict[str, Any]:
+    """One check's measurement as the report shows it.
 
     Args:
-        runs: What was measured.
-        checks: Installed checks, for words and plots; a result whose check is missing is shown without.
+        run: What was measured.
+        check: The check, for its words; None where it is not installed.
+        plot: Address of its plot, where it has one.
+
+    Returns:
+        Plain data.
     """
-    to_draw = {name: (checks[name], run.result) for name, run in runs.items() if name in checks and run.result}
-    plots = plots_svg(to_draw)
-    return {name: card(run, checks.get(name), plots.get(name)) for name, run in runs.items()}
-
-
-def card(run: CheckRun, check: Check | None, svg: str | None = None) -> dict[str, Any]:
-    """One check's measurement as the report shows it, with its plot where that was drawn."""
     metric = run.judged_metric
-    result = run.result
     interval = run.target.interval if run.target else None
     return {
         "id": run.check,
@@ -77,9 +77,7 @@ def card(run: CheckRun, check: Check | None, svg: str | None = None) -> dict[str
         "metric": _(metric.name.replace("_", " ")) if metric else None,
         "metrics": [_metric(item, judged=metric is not None and item.name == metric.name) for item in run.metrics],
         "tables": [_table(table.title, table.columns, table.rows) for table in run.tables],
-        # as a data URI: a picture can run nothing
-        "plot": svg and f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}",
-        "plot_lost": svg is None and result is not None and check is not None and check.plot is not None,
+        "plot": plot,
         "remarks": _texts(run.remarks),
         "limits": _texts(run.limits),
         "measures": _text(check.info.measures) if check else None,

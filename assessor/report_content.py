@@ -28,7 +28,7 @@ from assessor.report_argument import (
     loudest_first,
     verdict_word,
 )
-from assessor.report_cards import cards_of, in_words, without_empty
+from assessor.report_cards import card, in_words, without_empty
 from assessor.verdicts import told
 
 ATTACHMENT = "assessment.json"
@@ -36,19 +36,22 @@ ATTACHMENT = "assessment.json"
 FILES = "files"  # kind of a subject of which nothing was loaded
 
 
-def report_content(record: dict[str, Any], assessment: Assessment, checks: Mapping[str, Check]) -> dict[str, Any]:
+def report_content(
+    record: dict[str, Any], assessment: Assessment, checks: Mapping[str, Check], plots: Mapping[str, str]
+) -> dict[str, Any]:
     """Everything the templates show.
 
     Args:
         record: The assessment as it is attached to the report.
         assessment: The same as objects.
-        checks: Installed checks, for words and plots.
+        checks: Installed checks, for words.
+        plots: Addresses of their plots.
 
     Returns:
         Plain data by the names that the templates use.
     """
     digest = sha256_hex(canonical_json(record))
-    cards = cards_of(assessment.runs, checks)
+    cards = {name: card(run, checks.get(name), plots.get(name)) for name, run in assessment.runs.items()}
     dimensions = [dimension_content(state, assessment, cards) for state in assessment.states]
     return {
         "language": language(),

@@ -97,7 +97,7 @@ ALLOWED = {
     "assessed": "assessment charts pages project registry report_cards verdicts yamlfile model " + GROUND,
     "api": "assessed criteria engine registry subjects model " + GROUND,
     "pytest_plugin": "api assessed assessment gate project registry model errors",
-    "report": "assessment confined pages report_content canonical " + GROUND,
+    "report": "assessment charts confined pages report_cards report_content canonical " + GROUND,
     "claims": "assessment pdf_content pdf_signatures project report_content verify canonical model " + GROUND,
     "rerun": "assessor assessment claims engine files project registry canonical model " + GROUND,
     "rerun_report": "rerun verify pages report_cards verdicts canonical model " + GROUND,
