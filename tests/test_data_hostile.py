@@ -103,6 +103,19 @@ def test_a_csv_that_unpacks_too_far(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "cannot read" in refusal({"file": "cut.csv.gz", "label": "y"}, tmp_path)
 
 
+def test_a_parquet_file_that_unpacks_too_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pd.DataFrame({"a": ["x" * 1000 + str(row) for row in range(5000)], "y": [0, 1] * 2500})
+    table.to_parquet(tmp_path / "d.parquet", compression="zstd")
+    assert len((tmp_path / "d.parquet").read_bytes()) * 20 < 5_000_000
+    monkeypatch.setattr("assessor.subjects.readers.UNPACKED", 10_000)
+    monkeypatch.setattr("assessor.subjects.readers.RATIO", 20)
+    assert "it unpacks to more than" in refusal({"file": "d.parquet", "label": "y"}, tmp_path)
+    monkeypatch.setattr("assessor.subjects.readers.UNPACKED", 2**30)
+    found = load_split(DataSpec(file="d.parquet", label="y", features=[]), "test", tmp_path)
+    assert found.labels is not None
+    assert len(found.labels) == 5000
+
+
 def test_a_csv_that_is_one_line_or_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("assessor.subjects.readers.LINE", 100_000)
     (tmp_path / "d.csv").write_bytes(b"a,y\n" + b"1" * 1_000_000)

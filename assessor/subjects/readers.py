@@ -20,6 +20,7 @@ from assessor.subjects.tables import Table, rows_a_part, table_of_frame, table_o
 
 LINE = 2**24  # bytes of a line of csv at most
 UNPACKED, RATIO = 2**30, 300  # a file that unpacks to more than this, and to so many times its size, is refused
+TOO_FAR = f"it unpacks to more than {RATIO} times its size; unpack it yourself if that is right"
 FILES = ".csv, .csv.gz, .parquet, .arrow, .feather, .npz or .npy"
 
 
@@ -75,6 +76,11 @@ def reading(path: Path, field: str) -> Iterator[None]:
         raise UsageError(f"{field}: cannot read {path}: {fault}") from fault
 
 
+def _most(path: Path) -> int:
+    """Bytes that a packed file may hold."""
+    return max(UNPACKED, RATIO * path.stat().st_size)
+
+
 # --- csv -------------------------------------------------------------------------------------------------------------
 
 
@@ -97,14 +103,14 @@ class _Checked(io.RawIOBase):
         if self._line > LINE:
             raise ValueError(f"a line is longer than {LINE} bytes")
         if self._read > self._most:
-            raise ValueError(f"it unpacks to more than {RATIO} times its size; unpack it yourself if that is right")
+            raise ValueError(TOO_FAR)
         buffer[: len(found)] = found
         return len(found)
 
 
 def _csv_parts(path: Path, rows: int, **options: Any) -> Iterator[pd.DataFrame]:
     packed = path.name.lower().endswith(".gz")
-    most = max(UNPACKED, RATIO * path.stat().st_size) if packed else float("inf")
+    most = _most(path) if packed else float("inf")
     with gzip.open(path) if packed else path.open("rb") as file, io.BufferedReader(_Checked(file, most)) as text:
         yield from pd.read_csv(text, chunksize=rows, low_memory=False, **options)
 
@@ -181,7 +187,10 @@ def _parquet_table(path: Path, field: str, where: str) -> Table:
         with ParquetFile(path) as file:
             names, rows = tuple(file.schema_arrow.names), file.metadata.num_rows
             groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
-            held = sum(group.total_byte_size for group in groups) / max(1, rows)
+            unpacked = sum(group.total_byte_size for group in groups)
+        if unpacked > _most(path):
+            raise ValueError(TOO_FAR)
+        held = unpacked / max(1, rows)
 
     def whole(chosen: Sequence[str]) -> pd.DataFrame:
         with reading(path, field):
