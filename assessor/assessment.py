@@ -55,6 +55,8 @@ def _silent(what: str, done: int, total: int, part: str = "") -> None:
 
 
 HERE = Serial()
+Before = Callable[[Subject, SubjectRecord, Sequence[Job]], None]
+"""Told what is about to be run: the loaded subject, its digests, and what is wanted."""
 
 
 @dataclass(frozen=True)
@@ -296,6 +298,7 @@ class Measurement:
         step: Told how far it is.
         executor: Where checks are run on the loaded model.
         profile: Folder for a profile of each check; None for none.
+        before: Told what is about to be run on the loaded model.
     """
 
     place: Place
@@ -306,6 +309,7 @@ class Measurement:
     step: Step = _silent
     executor: Executor = HERE
     profile: Path | None = None
+    before: Before | None = None
 
     def run(self, jobs: list[Job], guarding: list[Job]) -> list[CheckRun]:
         """First what needs no more than files; the model is loaded after that, and only when it is needed.
@@ -332,6 +336,8 @@ class Measurement:
             self.step("loading model and data", len(first), len(jobs))
             subject, record = self.loaded()
             record = record.model_copy(update={"trusted": record.trusted or overridden})
+            if self.before is not None:
+                self.before(subject, record, rest)
             runs |= self._of(subject, record, rest, self.executor, _Display(self.step, len(jobs), len(first)))
         self.step("done", len(jobs), len(jobs))
         return [runs[job.check.id] for job in jobs]
@@ -368,8 +374,8 @@ class Measurement:
             if run is None or self.fresh or not is_current(run, key_of(job, record, subject.device)):
                 due.append(job)
                 continue
-            if not is_same(run, job):
-                run = rejudge(run, job)
+            if not is_same(run, job) or self._kept(run) is not run:
+                run = self._kept(rejudge(run, job))
                 self.place.save(run)
             runs[job.check.id] = run
             finished(run, stored=True)
@@ -378,12 +384,18 @@ class Measurement:
             key=lambda job: -_seconds(stored.get(job.check.id))
         )  # the longest first: none is waited for at the end
         with closing(executor.runs(Work(self._task(subject, record), subject, due), display.told)) as done:
-            for run in done:
+            for run in map(self._kept, done):
                 self.place.save(run)
                 runs[run.check] = run
                 finished(run)
                 display.finished(run.check)
         return runs
+
+    def _kept(self, run: CheckRun) -> CheckRun:
+        """The run as it is kept: without outcomes of single rows where these are not wanted."""
+        if self.target.row_outcomes or not run.outcomes:
+            return run
+        return run.model_copy(update={"outcomes": ()})
 
     def _task(self, subject: Subject, record: SubjectRecord) -> Task:
         chosen = self.device or self.target.device

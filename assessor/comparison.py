@@ -4,7 +4,8 @@ Numbers are compared by a test, not by whether their intervals overlap (overlapp
 happen in 99 % of cases, and of two different ones often). From the interval of each the interval of the difference
 follows by the method of variance estimates recovery (Zou and Donner 2008, Stat. Med. 27:1693, equations 2 and 3), and
 from its distance to 0 the p-value. One number a check is tested, the one that is judged, and all tests together keep
-their level (Holm 1979). Both sides are taken as independent samples: on the same rows the test is cautious.
+their level (Holm 1979). Both sides are taken as independent samples: on the same rows that is cautious. So where both
+results hold what their number is the mean of, row by row and on the same rows, they are tested in pairs (paired_test).
 
 Where a tolerance is given, the test is not of no difference but of one that is at most as large: a number got worse
 where the interval of its difference lies beyond the tolerance.
@@ -23,6 +24,7 @@ from assessor.contract import Better, Frozen, Metric
 from assessor.errors import UsageError
 from assessor.messages import _
 from assessor.model import CheckRun, Status, Verdict
+from assessor.paired_test import Pairs, difference_in_pairs, pairs_of
 
 LEVEL = 0.05
 VERDICTS = (Verdict.NOT_FULFILLED, Verdict.PARTLY, Verdict.FULFILLED)  # from worst to best
@@ -52,13 +54,14 @@ class NumberChange(Frozen):
         before: In the first assessment.
         after: In the second.
         difference: Second less first.
-        low: Lower end of its 95 % interval; None where a side has no interval.
+        low: Lower end of its 95 % interval; None where a side has no interval and rows are not in pairs.
         high: Upper end.
         p_value: Of no difference beyond the tolerance; None where a side has no interval.
         p_holm: The same for all tests of this comparison together.
         change: The verdict on it.
         because: Why it is not comparable, or empty.
         tolerance: Largest difference that counts as none.
+        pairs: What became of the same rows, where they were tested in pairs.
     """
 
     check: str
@@ -74,6 +77,16 @@ class NumberChange(Frozen):
     change: Change
     because: str
     tolerance: float = 0.0
+    pairs: Pairs | None = None
+
+    @property
+    def told_test(self) -> str:
+        """Which test it was put to; empty where to none."""
+        if self.p_value is None:
+            return ""
+        if self.pairs is None:
+            return _("two samples")
+        return _("same {n} rows: {rose} rose, {fell} fell", **self.pairs.model_dump())
 
 
 class Shift(Frozen):
@@ -197,7 +210,12 @@ def _number(before: CheckRun, after: CheckRun, tolerance: float) -> NumberChange
         return None
     same = one == two and before.subject == after.subject  # the same measurement: there is nothing to test
     because = "" if same else _unlike(before, after, one, two)
-    low, high, p_value = (None, None, None) if because or same else difference_of(one, two, tolerance)
+    pairs = None if because or same else _pairs(before, after, one.name)
+    low, high, p_value = (None, None, None)
+    if pairs is not None:
+        low, high, p_value = difference_in_pairs(pairs, tolerance)
+    elif not because and not same:
+        low, high, p_value = difference_of(one, two, tolerance)
     return NumberChange(
         check=before.check,
         metric=one.name,
@@ -212,7 +230,14 @@ def _number(before: CheckRun, after: CheckRun, tolerance: float) -> NumberChange
         change=Change.NOT_COMPARABLE if because else Change.SAME if same else Change.NOT_SHOWN,
         because=because,
         tolerance=tolerance,
+        pairs=pairs,
     )
+
+
+def _pairs(before: CheckRun, after: CheckRun, metric: str) -> Pairs | None:
+    """What became of the rows of both, where both tell of the same ones."""
+    one, two = (next((item for item in run.outcomes if item.metric == metric), None) for run in (before, after))
+    return pairs_of(one, two) if one is not None and two is not None else None
 
 
 def _unlike(before: CheckRun, after: CheckRun, one: Metric, two: Metric) -> str:

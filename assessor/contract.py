@@ -7,6 +7,8 @@ It measures and never judges: the target comes from the user, the engine compare
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -184,6 +186,76 @@ class Document(Frozen):
     content: Mapping[str, JsonValue]
 
 
+MOST_OUTCOMES = 1_000_000
+
+
+class Outcomes(Frozen):
+    """What a metric is the mean of, row by row, 1 or 0: a later result on the same rows is compared row by row.
+
+    Attributes:
+        metric: Name of the metric.
+        rows: Digest of the rows, in order: of their split and of which were taken from it.
+        n: How many rows.
+        bits: Base64 of the outcomes, eight a byte, the first row in the highest bit.
+    """
+
+    metric: str
+    rows: str = Field(pattern="^[0-9a-f]{64}$")
+    n: int = Field(ge=1, le=MOST_OUTCOMES)
+    bits: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> Outcomes:
+        try:
+            found = base64.b64decode(self.bits, validate=True)
+        except ValueError as fault:
+            raise ValueError(f"outcomes of {self.metric}: not Base64: {fault}") from fault
+        if len(found) != (self.n + 7) // 8 or int.from_bytes(found) & ((1 << -self.n % 8) - 1):
+            raise ValueError(f"outcomes of {self.metric}: found {len(found)} bytes, wanted those of {self.n} rows")
+        return self
+
+    @property
+    def number(self) -> int:
+        """The bits as one number, the last row's followed by zeros up to a whole byte."""
+        return int.from_bytes(base64.b64decode(self.bits))
+
+    @staticmethod
+    def of(metric: str, hits: np.ndarray, split: Split, rows: np.ndarray | None = None) -> tuple[Outcomes, ...]:
+        """The outcomes of some rows, as `Result` takes them; none, with a remark, where there are too many.
+
+        Args:
+            metric: Name of the metric that is their mean.
+            hits: (n,) bool.
+            split: Where the rows are from.
+            rows: (n,) their positions there; None for all.
+
+        Returns:
+            One, or none.
+        """
+        import numpy as np
+
+        if len(hits) > MOST_OUTCOMES:
+            remark(f"Outcomes of single rows are not kept: there are more than {MOST_OUTCOMES:,} rows.")
+            return ()
+        taken = b"" if rows is None else np.asarray(rows, dtype="<i8").tobytes()
+        digest = hashlib.sha256(split.rows_sha256.encode() + taken).hexdigest()
+        bits = base64.b64encode(np.packbits(np.asarray(hits, dtype=bool)).tobytes()).decode()
+        return (Outcomes(metric=metric, rows=digest, n=len(hits), bits=bits),)
+
+
+def refuse_other_outcomes(metrics: Sequence[Metric], outcomes: Sequence[Outcomes]) -> None:
+    """Refuse outcomes whose mean is not the metric that they name.
+
+    Raises:
+        ValueError: That is so.
+    """
+    by_name = {metric.name: metric for metric in metrics}
+    for item in outcomes:
+        metric, share = by_name.get(item.metric), item.number.bit_count() / item.n
+        if metric is None or metric.n != item.n or not math.isclose(metric.value, share, abs_tol=1e-9):
+            raise ValueError(f"outcomes of {item.metric}: their mean is {share:g} of {item.n} rows, not that metric")
+
+
 class Result(Frozen):
     """What `measure` returns: numbers and what must be said beside them, no verdict.
 
@@ -193,6 +265,7 @@ class Result(Frozen):
         tables: Findings by group, class or layer.
         remarks: Facts of this run a reader must know (groups too small, columns held fixed).
         documents: The findings in other standards' words, for other tools.
+        outcomes: Row by row, of metrics that are shares of rows; see `Outcomes.of`.
         doubt: Why these numbers must not be judged, or None; turns any verdict inconclusive.
         danger: Why the model should not be loaded, or None; only from checks of its files, which run before that.
     """
@@ -202,6 +275,7 @@ class Result(Frozen):
     tables: tuple[Table, ...] = ()
     remarks: tuple[str, ...] = ()
     documents: tuple[Document, ...] = ()
+    outcomes: tuple[Outcomes, ...] = ()
     doubt: str | None = None
     danger: str | None = None
 
@@ -212,6 +286,7 @@ class Result(Frozen):
             raise ValueError(f"metric names repeat: {names}")
         if sum(metric.primary for metric in self.metrics) > 1:
             raise ValueError("more than one primary metric")
+        refuse_other_outcomes(self.metrics, self.outcomes)
         return self
 
     def metric(self, name: str) -> Metric:
@@ -281,6 +356,11 @@ class Split:
     def n(self) -> int:
         """Number of rows."""
         return len(self.labels)
+
+    @property
+    def rows_sha256(self) -> str:
+        """Digest of the rows alone: without what a model said of them, where that is in `sha256`."""
+        return self.sha256
 
     @property
     def sensitive(self) -> tuple[str, ...]:
@@ -496,6 +576,10 @@ def whole_split(subject: Subject, name: str) -> Iterator[Part]:
     yield Part(split.labels, subject.predictions(name), split.attributes)
 
 
+Pass = Literal["forward", "backward"]
+"""What a batch of rows is put through: the model, or the model and back to the gradient in its inputs."""
+
+
 @dataclass(frozen=True)
 class Lent:
     """What an engine lends a running measurement.
@@ -505,12 +589,14 @@ class Lent:
         find: A kept value by key, or None.
         keep: Keeps a value under a key for a later run.
         spread: Does independent work for several workers at a time; None where there is one.
+        rows: How many rows the model takes at once on its GPU, or None where that is not known; None on the CPU.
     """
 
     progress: Callable[[str, int, int], None]
     find: Callable[[JsonValue], JsonValue]
     keep: Callable[[JsonValue, JsonValue], None]
     spread: Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]] | None = None
+    rows: Callable[[Pass], int | None] | None = None
 
 
 T = TypeVar("T")
@@ -562,7 +648,7 @@ def spread(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     Args:
         work: A function of a module, or a partial of one, for it is sent as such; the subject may be among its
             arguments. It draws from no global generator, and nothing that it changes is seen here.
-        items: What it is done for, one independent of the other.
+        items: What it is done for, one independent of the other; few that take long, for each is sent.
 
     Returns:
         What it gave.
@@ -571,6 +657,28 @@ def spread(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     if lent is None or lent.spread is None or len(items) < 2:
         return [work(item) for item in items]
     return lent.spread(work, items)
+
+
+_held: ContextVar[Callable[[], int] | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def metering(held: Callable[[], int]) -> Iterator[None]:
+    """Lend a measurement what tells its memory; engines call it, checks do not."""
+    token = _held.set(held)
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
+def memory_held() -> int | None:
+    """Most bytes held since the measurement began, by all processes that the model is in; None without an engine.
+
+    On a GPU what is allocated there; where the system cannot forget an earlier peak (other than Linux), the most ever.
+    """
+    held = _held.get()
+    return None if held is None else held()
 
 
 _remarks: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
@@ -594,13 +702,35 @@ def remark(text: str) -> None:
         found.append(text)
 
 
-def in_batches(function: Callable[..., torch.Tensor], *tensors: Inputs, size: int) -> torch.Tensor:
+def batch_rows(size: int, n: int, work: Pass) -> int:
+    """Rows a batch for n rows: `size`, or on a GPU what an engine found there by trial, which is remarked.
+
+    Args:
+        size: Rows a batch on the CPU, always.
+        n: How many rows there are.
+        work: What they are put through.
+
+    Returns:
+        Rows, at least 1.
+    """
+    lent = _lent.get()
+    found = lent.rows(work) if lent and lent.rows and n > size else None
+    if found is None:
+        return size
+    remark(f"The model was run on batches of {found} rows: as many as pay on this GPU, found by trial.")
+    return found
+
+
+def in_batches(
+    function: Callable[..., torch.Tensor], *tensors: Inputs, size: int, work: Pass | None = None
+) -> torch.Tensor:
     """`function` on batches of rows, concatenated; where the device runs out of memory, on batches half as large.
 
     Args:
         function: Takes one batch of each tensor, gives one row a row.
         tensors: (n, ...) each, n at least 1.
         size: Rows a batch to begin with.
+        work: What the function puts a batch through, so that a GPU may take more rows or fewer; None keeps to `size`.
 
     Returns:
         (n, ...) what the batches gave.
@@ -610,7 +740,8 @@ def in_batches(function: Callable[..., torch.Tensor], *tensors: Inputs, size: in
     """
     import torch
 
-    n, start, parts, wanted = len(tensors[0]), 0, [], size
+    n, start, parts = len(tensors[0]), 0, []
+    wanted = size = batch_rows(size, n, work) if work else size
     while start < n:
         try:
             parts.append(function(*(tensor[start : start + size] for tensor in tensors)))
@@ -757,7 +888,8 @@ class Check:
         measure: Pure: no files, no clock, no global seed, no threshold.
         plot: Draws the result on matplotlib axes, or None.
         weakness: Finds the worst of what `measure` found once more, to be frozen; pure as `measure`; or None.
-        rows: How many rows `measure` asks the model for at most, a gradient counting three times; for plans; or None.
+        rows: How many rows `measure` asks the model for at most, a gradient counting three times; for plans; None, or
+            gives None, where that is not known.
     """
 
     info: CheckInfo
@@ -765,7 +897,7 @@ class Check:
     measure: Callable[[Subject, Any, int], Result]
     plot: Callable[[Result, Axes], None] | None = field(default=None)
     weakness: Callable[[Subject, Any, int], Weakness] | None = field(default=None)
-    rows: Callable[[Subject, Any], int] | None = field(default=None)
+    rows: Callable[[Subject, Any], int | None] | None = field(default=None)
 
     @property
     def id(self) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from assessor.canonical import canonical_json, sha256_hex
-from assessor.contract import Check, Need, NotApplicable, Params, Result, Subject, collecting
+from assessor.contract import Check, Need, NotApplicable, Params, Result, Subject, collecting, metering
 from assessor.footprint import Peak
 from assessor.messages import SOURCE, speaking
 from assessor.model import (
@@ -150,7 +150,7 @@ def run_job(job: Job, subject: Subject, record: SubjectRecord) -> CheckRun:
         lacking = refusal(job.check, subject)
         if lacking:
             raise NotApplicable(lacking)
-        with fixed_randomness(job.seed), collecting() as remarks:
+        with fixed_randomness(job.seed), metering(lambda: peak.size), collecting() as remarks:
             result = _measured(job.check.measure(subject, job.params, job.seed))
         result = result.model_copy(update={"remarks": (*result.remarks, *remarks, *_samples(subject))})
         with speaking(SOURCE):

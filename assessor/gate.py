@@ -405,7 +405,7 @@ def _told_change(item: NumberChange) -> str:
         _("{metric} was {before} and is {after}", metric=_(item.metric.replace("_", " ")), before=before, after=after),
         _("difference {difference}", difference=f"{shown(item.difference)}{ends}"),
         _("tolerated {tolerance}", tolerance=shown(item.tolerance)) if item.tolerance else "",
-        f"p = {shown(item.p_holm)}" if item.p_holm is not None else "",
+        f"p = {shown(item.p_holm)} ({item.told_test})" if item.p_holm is not None else "",
     ]
     return ", ".join(filter(None, parts))
 

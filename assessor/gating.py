@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
 from assessor.assessment import Assessment
 from assessor.baseline import Baseline, read_baseline
-from assessor.comparison import compare_numbers
+from assessor.comparison import NumberChange, compare_numbers
 from assessor.errors import ConfigurationError, nearest
 from assessor.gate import Beside, decide
 from assessor.gate_formats.notices import GateReport, report_of
 from assessor.gate_places import Places, read_policy
-from assessor.messages import retold
+from assessor.messages import _, retold
 from assessor.model import CheckRun, Configuration, Policy
 from assessor.project import Project
 from assessor.registry import load_checks
@@ -44,6 +44,7 @@ def gated(
     places = Places(project.folder, policy)
     _refuse_unknown(rules, found, places)
     earlier = read_baseline(baseline, project.folder, trust=trust) if baseline else None
+    beside = _beside(found, earlier, rules)
     decision = decide(
         found.configuration,
         found.catalog,
@@ -51,7 +52,7 @@ def gated(
         found.runs,
         today=today,
         policy=rules,
-        beside=_beside(found, earlier, rules),
+        beside=beside,
     )
     system = found.configuration.system
     return report_of(
@@ -61,8 +62,15 @@ def gated(
         runs=found.runs,
         remedies={name: retold(check.info.remedy) for name, check in load_checks().items()},
         places=places,
-        baseline={"where": earlier.where, "integrity": earlier.integrity} if earlier else None,
+        baseline=_told(earlier, beside.changes) if earlier else None,
     )
+
+
+def _told(earlier: Baseline, changes: Sequence[NumberChange]) -> dict[str, str]:
+    tested = [item for item in changes if item.p_value is not None]
+    tests = _("numbers tested: {n}, row by row on the same rows: {paired}",
+              n=len(tested), paired=sum(item.pairs is not None for item in tested))  # fmt: skip
+    return {"where": earlier.where, "integrity": earlier.integrity, "tests": tests}
 
 
 def _beside(found: Assessment, earlier: Baseline | None, policy: Policy) -> Beside:

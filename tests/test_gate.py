@@ -378,7 +378,8 @@ def test_what_got_worse_blocks(gate: Make, make_run: Make) -> None:
     found = gate(run, beside=beside)
     assert (found.exit_code, told(found.blocking)) == (1, [("trial.share", "worse")])
     assert found.blocking[0].sentence == (
-        "share was 0.9 [0.9, 0.9] and is 0.5 [0.5, 0.5], difference -0.4 [-0.5, -0.3], tolerated 0.1, p = 0.002"
+        "share was 0.9 [0.9, 0.9] and is 0.5 [0.5, 0.5], difference -0.4 [-0.5, -0.3], tolerated 0.1, "
+        "p = 0.002 (two samples)"
     )
     shown = gate(run, beside=beside, policy={"baseline": {"block": "nothing"}})
     assert (shown.exit_code, told(shown.tolerated)) == (0, [("trial.share", "worse")])

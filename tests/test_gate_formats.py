@@ -13,8 +13,10 @@ import pytest
 from commands import Run
 from jsonschema import Draft202012Validator, FormatChecker
 from junitparser import Error, Failure, JUnitXml, Skipped
+from lxml import etree
 from markdown_it import MarkdownIt
 
+import assessor.cli.gate as command
 from assessor.gate import Finding, GateDecision, Kind
 from assessor.gate_formats import FORMATS, github, markdown, written
 from assessor.gate_formats.notices import LEVELS, GateReport, Group, Level, Notice, RuleText
@@ -149,6 +151,38 @@ def test_junit(tmp_path: Path) -> None:
     assert "]]> </testcase> &amp;" in said
 
 
+@pytest.fixture(scope="module")
+def junit_schema() -> etree.XMLSchema:
+    """The schema by which Jenkins' xUnit plugin takes or refuses a file."""
+    return etree.XMLSchema(etree.parse(DATA / "junit-10.xsd"))
+
+
+def test_junit_by_the_schema_of_jenkins(junit_schema: etree.XMLSchema) -> None:
+    empty = report(exit_code=0, enforced_code=0)
+    kinds = report(*((Group.BLOCKING, finding(number, "x", kind)) for number, kind in enumerate(Kind)))
+    for made in (every(), empty, kinds):
+        tree = etree.fromstring(written(made, "junit").encode())
+        assert junit_schema.validate(tree), junit_schema.error_log
+        assert len(tree.findall("testsuite/testcase")) == len(made.notices)
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken"),
+    [
+        ("<testsuite ", '<testsuite verdict="x" '),
+        ("<testsuites ", '<testsuites skipped="1" '),
+        (' classname="', ' class="'),
+        ("<skipped ", "<waived "),
+        (' tests="', ' number="'),
+    ],
+)
+def test_the_schema_of_jenkins_can_refuse(junit_schema: etree.XMLSchema, sound: str, broken: str) -> None:
+    text = written(report((Group.WAIVED, finding(1, "x"))), "junit")
+    assert junit_schema.validate(etree.fromstring(text.encode()))
+    assert sound in text
+    assert not junit_schema.validate(etree.fromstring(text.replace(sound, broken).encode()))
+
+
 # --- GitHub ----------------------------------------------------------------------------------------------------------
 
 # Written after "Workflow commands for GitHub Actions" and the runner's own ActionCommand: the command ends at the first
@@ -191,9 +225,35 @@ def test_github_annotations() -> None:
         assert name == github.COMMANDS[item.level]
 
 
+# The escapes that GitHub documents ("Workflow commands", and @actions/core), by hand and not by our table.
+@pytest.mark.parametrize(
+    ("text", "as_message", "as_property"),
+    [
+        ("100%", "100%25", "100%25"),
+        ("%0A", "%250A", "%250A"),
+        ("a\r\nb", "a%0D%0Ab", "a%0D%0Ab"),
+        ("a: b, c", "a: b, c", "a%3A b%2C c"),
+        ("::error::x", "::error::x", "%3A%3Aerror%3A%3Ax"),
+    ],
+)
+def test_github_escapes_as_documented(text: str, as_message: str, as_property: str) -> None:
+    (line, *_decision) = written(report((Group.BLOCKING, finding(1, text)), file=text), "github").splitlines()
+    assert line == f"::error file={as_property},line=1,title=trial.c1%3A forbidden::fail: {as_message}"
+
+
+def test_the_worst_of_many_annotations_come_first() -> None:
+    """GitHub shows ten of a level a step."""
+    many = [(Group.TOLERATED, finding(number, "mild")) for number in range(50)]
+    found = commands(written(report(*many, (Group.BLOCKING, finding(99, "grave"))), "github"))
+    assert found[0][::2] == ("error", "fail: grave")
+
+
 # --- GitLab ----------------------------------------------------------------------------------------------------------
 
-# The documented shape ("Code Quality report format"): these members, no byte order mark, unique fingerprints.
+# The documented shape ("Code Quality report format"): these members, no byte order mark, unique fingerprints. GitLab's
+# own schema (app/validators/json_schemas/codeclimate.json in its sources) asks for less: description, fingerprint,
+# severity and location, the first three texts, lines.begin an integer. It is not used here since no package ships it:
+# check-jsonschema has GitLab's schema of CI files only, npm's codeclimate-types has types of TypeScript only.
 GITLAB = {
     "type": "array",
     "items": {
@@ -270,6 +330,22 @@ def test_markdown_of_too_much_keeps_the_worst() -> None:
     assert f"{2001 - len(rows)} more findings are left out here." in text
 
 
+@pytest.mark.parametrize("sign", ["x", "|", "ü", "🦆", "@"])
+def test_markdown_of_endless_texts_is_short_enough_for_a_comment(sign: str) -> None:
+    """GitHub takes 65 536 characters a comment, and refuses the whole of a longer one."""
+    endless = sign * 200_000
+    many = [(Group.NOT_JUDGED, finding(number, "", status="measured")) for number in range(5000)]
+    made = report((Group.BLOCKING, finding(9000, endless)), (Group.WAIVED, finding(9001, endless)), *many)
+    baseline = {"where": endless, "integrity": "", "tests": ""}
+    text = written(made.model_copy(update={"system": endless, "baseline": baseline}), "markdown")
+    assert len(text) <= len(text.encode()) <= 65_536
+    rows = cells(text)[1:]
+    assert [row[1] for row in rows] == ["trial.c9000", "trial.c9001"]
+    assert all(row[3].endswith("…") for row in rows)
+    assert "`trial.c0`, `trial.c1`" in text
+    assert "`trial.c199`, …" in text
+
+
 def test_markdown_of_nothing_to_tell_has_no_table() -> None:
     assert cells(written(report((Group.PASSED, finding(1, "fine")), exit_code=0, enforced_code=0), "markdown")) == []
 
@@ -344,6 +420,22 @@ def test_several_formats_at_once(
     assert summary == "before\n" + files["markdown"].read_text()
     again = run("gate", "--project", measured, "--format", "sarif")
     assert again.out == files["sarif"].read_text()
+
+
+@pytest.mark.parametrize(("there", "added"), [(0, True), (900_000, True), (985_000, False), (1_048_576, False)])
+def test_the_summary_of_a_step_never_grows_beyond_what_github_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], there: int, added: bool
+) -> None:
+    """1 MiB a step, whoever wrote it; of a longer one GitHub shows nothing."""
+    path = tmp_path / "summary.md"
+    path.write_bytes(b"x" * there)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    many = [(Group.TOLERATED, finding(number, "y" * 900)) for number in range(2000)]
+    command._summarise(report((Group.BLOCKING, finding(5000, "the worst")), *many))
+    text = path.read_text()
+    assert there < len(text.encode()) <= 1024**2 if added else len(text) == there
+    assert ("the worst" in text) == ("more findings are left out here" in text) == added
+    assert ("the summary is full; nothing was added" in capsys.readouterr().err) == (not added)
 
 
 def test_one_format_to_a_file(measured: Path, run: Run, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 import torch
 
+from assessor import footprint
 from assessor.confinement import is_without_network
+from assessor.footprint import Peak
 from assessor.frames import receive, send
 from assessor.subjects.child import Child, ChildError
 
@@ -103,6 +105,8 @@ class Scripted(torch.nn.Module):
             return x[:1]
         if what == 5:
             return x * torch.inf
+        if what == 6:
+            return x + x[0].repeat([25 << 20]).sum() * 0  # 200 MiB meanwhile
         return x
 
 
@@ -151,6 +155,20 @@ def test_texts_are_no_rows(child: Child) -> None:
         child.ask(np.array([["a"]]))
 
 
+def test_its_memory_counts_while_it_is_held(child: Child) -> None:
+    """The peak of a call, the one before forgotten: as a check after a hungry one must not pay for it."""
+
+    def held(first: float) -> int:
+        peak = Peak.begun("cpu")
+        child.ask(rows(first))
+        return peak.size
+
+    before, most, after = held(0), held(6), held(0)
+    assert 190 * 2**20 < most - before < 300 * 2**20
+    assert after < most - 150 * 2**20
+    assert child._process.pid in footprint._children
+
+
 def test_it_gets_no_secrets(child: Child) -> None:
     names = {item.split(b"=")[0] for item in Path(f"/proc/{child._process.pid}/environ").read_bytes().split(b"\0")}
     assert names - {b""} <= {b"LANG", b"LC_ALL", b"LD_LIBRARY_PATH", b"PATH", b"OMP_NUM_THREADS", b"OMP_WAIT_POLICY",
@@ -178,6 +196,7 @@ def test_it_ends_with_its_subject(scripted: Path) -> None:
     del found
     gc.collect()
     assert process.poll() == -signal.SIGKILL
+    assert process.pid not in footprint._children
 
 
 def message(head: bytes, body: bytes = b"") -> io.BytesIO:

@@ -15,7 +15,7 @@ from assessor.planning import Plan, Planned, State
 from assessor.registry import load_checks
 
 Make = Callable[..., Any]
-IDS = ("reliability.performance", "robustness.noise_accuracy", "uncertainty.calibration", "fairness.group_metrics")
+IDS = ("reliability.performance", "robustness.noise_accuracy", "data.quality", "fairness.group_metrics")
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def planned(make_folder: Make, run: Any) -> Callable[..., Any]:
     def call(*options: object, ids: tuple[str, ...] = IDS) -> Any:
         done = run("check", "run", *ids, *options, "--project", project.folder)
         assert done.code == 0, done
-        return {item["check"]: item for item in json.loads(done.out)["checks"]} if "--json" in options else done
+        if not {"--plan", "--json"} <= set(options):
+            return done
+        return {item["check"]: item for item in json.loads(done.out)["checks"]}
 
     return call
 
@@ -38,22 +40,65 @@ def test_a_plan_says_what_is_there_what_is_refused_and_what_is_not_known(planned
     }
     assert first["robustness.noise_accuracy"]["by"] == "model calls"
     assert first["robustness.noise_accuracy"]["seconds"] > 0
-    assert (first["reliability.performance"]["seconds"], first["reliability.performance"]["by"]) == (None, "")
+    assert (first["data.quality"]["seconds"], first["data.quality"]["by"]) == (None, "")
+    assert (first["data.quality"]["memory_bytes"], first["data.quality"]["memory_by"]) == (None, "")
+    assert first["robustness.noise_accuracy"]["memory_by"] == "model and data"
+    assert 10 * 2**20 < first["robustness.noise_accuracy"]["memory_bytes"] < 100 * 2**30
     planned(ids=IDS[:1])
     second = planned("--plan", "--json")
     assert (second[IDS[0]]["state"], second[IDS[0]]["seconds"]) == ("measured", 0)
     again = planned("--plan", "--json", "--fresh")
     assert (again[IDS[0]]["state"], again[IDS[0]]["by"]) == ("due", "last run")
-    assert again[IDS[0]]["memory_bytes"] > 10 * 2**20
+    assert (again[IDS[0]]["memory_bytes"] > 10 * 2**20, again[IDS[0]]["memory_by"]) == (True, "last run")
 
 
 def test_a_plan_stores_nothing(planned: Callable[..., Any], tmp_path: Path) -> None:
     before = (tmp_path / "assessment" / "ledger.jsonl").read_bytes()
     told = planned("--plan", "--jobs", 2).out
     assert "workers: 2, device: cpu" in told
-    assert "3 checks to measure; 1 of them take about 0 s" in told
+    assert "3 checks to measure; 2 of them take about 0 s" in told
     assert (tmp_path / "assessment" / "ledger.jsonl").read_bytes() == before
     assert not (tmp_path / "assessment" / "results").exists()
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Has one entry for each time that model and data were loaded."""
+    import assessor.subjects
+
+    made: list[int] = []
+    load = assessor.subjects.load_subject
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        made.append(1)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(assessor.subjects, "load_subject", counted)
+    return made
+
+
+def test_a_long_run_says_before_what_it_comes_to(
+    planned: Callable[..., Any], loads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "to measure" not in planned(ids=IDS[:1]).err  # it is short
+    monkeypatch.setattr("assessor.cli.check.LONG_SECONDS", 0.0)
+    loads.clear()
+    (said,) = (line for line in planned().err.splitlines() if "to measure" in line)
+    assert len(loads) == 1
+    assert "checks to measure: 2, measured already: 1; expected time: about 0 min; of unknown length: 1; mem" in said
+    assert said.endswith("MiB; each by itself:  assessor check run --plan")
+    assert "to measure" not in planned("--json", "--fresh").err
+
+
+def test_a_model_that_raises_is_no_reason_not_to_run(make_folder: Make, run: Any) -> None:
+    """The checks say what it raised; the plan knows no time."""
+    project = make_folder(target={**TARGET, "model": {"load": "system:Raises"}})
+    broken = "class Raises(Own):\n    def forward(self, x): return super().forward(x if len(x) == 60 else x[:, :1])\n"
+    (project.folder / "system.py").write_text(SYSTEM + broken)
+    done = run("check", "run", "robustness.noise_accuracy", "--plan", "--json", "--project", project.folder)
+    assert done.code == 0, done
+    found = json.loads(done.out)
+    assert (found["batch_rows"], found["unknown"]) == (0, 1)
 
 
 def test_what_it_comes_to() -> None:

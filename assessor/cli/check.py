@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from assessor.cli.terminal import (
     JsonOption,
     ProjectOption,
     complete_check,
+    err,
     open_project,
     out,
     plain,
@@ -23,11 +25,14 @@ from assessor.cli.terminal import (
 from assessor.messages import _, retold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from assessor.assessment import Measurement
+    from assessor.contract import Subject
     from assessor.engine import Job
-    from assessor.model import CheckRun
+    from assessor.model import CheckRun, SubjectRecord
+
+LONG_SECONDS = 60.0  # a run that is expected to take longer says so before
 
 app = typer.Typer(help="Automated checks on the model and its data.", no_args_is_help=True)
 
@@ -126,6 +131,8 @@ def run(
         measurement, wanted, guarding = planned(
             folder, ids or (), device=device, seed=seed, fresh=fresh, trust=trust, step=step, executor=chosen
         )
+        if not as_json:
+            measurement = replace(measurement, before=partial(print_expected, measurement))
         if profile:
             measurement = replace(measurement, profile=folder.folder.resolve() / ".assessor" / "profile")
         if not plan_only:
@@ -181,6 +188,37 @@ def print_profiles(folder: Path, checks: list[str]) -> None:
             out().print(f"  {seconds:8.3f} s  {plain(where)}")
 
 
+def print_expected(measurement: Measurement, subject: Subject, record: SubjectRecord, wanted: Sequence[Job]) -> None:
+    """Before a run that takes long, what it comes to; nothing before others."""
+    from assessor.planning import plan_of
+
+    found = plan_of(measurement, subject, record, wanted)
+    if found.seconds < LONG_SECONDS:
+        return
+    told = [
+        _("checks to measure: {due}, measured already: {done}", due=len(found.due), done=found.measured),
+        _("expected time: about {time}", time=duration(found.seconds)),
+        *([_("of unknown length: {unknown}", unknown=found.unknown)] if found.unknown else []),
+        *([_("memory: about {mib} MiB", mib=mebibytes(found.memory_bytes))] if found.memory_bytes else []),
+        _("each by itself:  assessor check run --plan"),
+    ]
+    err().print("; ".join(told))
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    >>> duration(90), duration(5400)
+    ('2 min', '1.5 h')
+    """
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def mebibytes(size: int) -> str:
+    """A size in MiB, as a whole number."""
+    return f"{size / 2**20:.0f}"
+
+
 def print_plan(measurement: Measurement, wanted: list[Job], *, as_json: bool) -> None:
     """A line a check, the longest first, and what they come to together."""
     from rich.table import Table
@@ -193,11 +231,13 @@ def print_plan(measurement: Measurement, wanted: list[Job], *, as_json: bool) ->
         print_json({**found.model_dump(mode="json"), **totals})
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in (_("check"), "", _("expected"), _("from")):
+    for column in (_("check"), "", _("expected"), _("from"), _("memory"), _("from")):
         table.add_column(column, no_wrap=True)
     for item in sorted(found.checks, key=lambda item: (item.state, -(item.seconds or 0))):
         expected = "" if item.state != "due" else _("unknown") if item.seconds is None else f"{item.seconds:.1f} s"
-        table.add_row(item.check, _(item.state), expected, _(item.by) if item.by else "")
+        memory = "" if item.memory_bytes is None else f"{mebibytes(item.memory_bytes)} MiB"
+        by, held_by = (_(word) if word else "" for word in (item.by, item.memory_by))
+        table.add_row(item.check, _(item.state), expected, by, memory, held_by)
     console = out()
     console.print(table)
     if found.batch_rows:
@@ -215,7 +255,7 @@ def print_plan(measurement: Measurement, wanted: list[Job], *, as_json: bool) ->
         )
     )
     if found.memory_bytes is not None:
-        console.print(_("memory: about {mib} MiB, by earlier runs", mib=f"{found.memory_bytes / 2**20:.0f}"))
+        console.print(_("memory: about {mib} MiB", mib=mebibytes(found.memory_bytes)))
 
 
 def print_runs(runs: list[CheckRun]) -> None:

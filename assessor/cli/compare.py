@@ -63,13 +63,12 @@ def _print(found: Comparison, *, every: bool) -> None:
     numbers = [item for item in found.numbers if every or item.change is not Change.SAME]
     if numbers:
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in (_("check"), _("number"), _("before"), _("after"), _("difference"), "p", ""):
+        for column in (_("check"), _("number"), _("before"), _("after"), _("difference"), "p", _("test"), ""):
             table.add_column(column, no_wrap=column == _("check"), overflow="fold")
         for item in numbers:
             table.add_row(*_row(item))
         out().print("", table)
-        rows = _("on the same rows, so the test is cautious") if found.same_rows else _("on other rows")
-        out().print(_("p: of no difference, all tests together (Holm); {rows}", rows=rows), style="dim")
+        out().print(_("p: of no difference, all tests together (Holm)"), style="dim")
     if found.shifts:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in ("", "", _("before"), _("after"), ""):
@@ -97,6 +96,7 @@ def _row(item: NumberChange) -> tuple[str, ...]:
         plain(shown_metric(item.after).split(" ", 1)[1]),
         plain(f"{shown(item.difference)}{ends}"),
         "–" if item.p_holm is None else shown(item.p_holm),
+        item.told_test,
         f"{_styled(item.change)}{': ' + plain(item.because) if item.because else ''}",
     )
 

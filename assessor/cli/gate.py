@@ -13,6 +13,7 @@ from assessor.cli.terminal import (
     JsonOption,
     ProjectOption,
     complete_gate_format,
+    err,
     open_project,
     out,
     plain,
@@ -20,12 +21,14 @@ from assessor.cli.terminal import (
     visible,
 )
 from assessor.errors import UsageError, nearest
+from assessor.messages import _
 
 if TYPE_CHECKING:
     from assessor.gate_formats import GateReport
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
-SUMMARY_BYTES = 1_000_000  # GitHub takes 1 MiB a step
+SUMMARY_BYTES = 1_000_000  # GitHub takes 1 MiB a step and shows nothing of a longer one
+LEAST_BYTES = 20_000  # that are worth writing
 
 
 def register(app: typer.Typer) -> None:
@@ -121,12 +124,12 @@ def _print(report: GateReport) -> None:
     for row in rows:
         told = f"[bold]{row.title:{width}}[/]  {plain(row.id)}  {styled(row.status)}  {plain(row.sentence)}"
         console.print(told.rstrip(), soft_wrap=not console.is_terminal)
-    for line in closing(report.decision):
+    for line in closing(report):
         console.print(plain(line), style="bold")
 
 
 def _summarise(report: GateReport) -> None:
-    """Add to the summary of the step, where GitHub names a file for it."""
+    """Add to the summary of the step, where GitHub names a file for it and as far as there is room in it."""
     path = os.environ.get(SUMMARY)
     if not path:
         return
@@ -134,6 +137,10 @@ def _summarise(report: GateReport) -> None:
 
     try:
         with Path(path).open("a", encoding="utf-8") as stream:
-            stream.write(markdown.written(report, SUMMARY_BYTES))
+            room = SUMMARY_BYTES - stream.tell()
+            if room < LEAST_BYTES:
+                err().print(_("{name}: the summary is full; nothing was added", name=SUMMARY))
+                return
+            stream.write(markdown.written(report, room))
     except OSError as fault:
         raise UsageError(f"{SUMMARY}: cannot write {visible(path)}: {fault.strerror}") from fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from assessor.contract import Subject
 from assessor.engine import Job
 from assessor.errors import MissingExtra, UsageError
-from assessor.executors.work import RETRIES, Task, Told, Work, cores, died, opened, packed
+from assessor.executors.work import RETRIES, Piece, Task, Told, Work, cores, died, opened, pieces_of
 from assessor.keeping import Folder
 from assessor.model import CheckRun
 
@@ -132,13 +133,19 @@ def _result(reference: Any, job: Job) -> CheckRun:
 
     try:
         run: CheckRun = ray.get(reference)
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as fault:
+    except _deaths() as fault:
         raise died(job.check.id) from fault
     except ray.exceptions.RayTaskError as fault:
         if isinstance(fault.cause, UsageError):
             raise UsageError(str(fault.cause)) from fault
         raise
     return run
+
+
+def _deaths() -> tuple[type[BaseException], ...]:
+    """What Ray says of work whose workers died as often as they may."""
+    said = _ray().exceptions
+    return said.WorkerCrashedError, said.NodeDiedError, said.OutOfMemoryError
 
 
 def _beside_driver() -> dict[str, Any]:
@@ -149,13 +156,17 @@ def _beside_driver() -> dict[str, Any]:
 
 
 def _gpu_share(task: Task, most: int | None) -> float:
-    """Which part of a GPU a check is given: as many share one as are wanted at a time."""
-    ray = _ray()
+    """Which part of a GPU a check is given."""
+    return share_of_gpu(_ray().cluster_resources().get("GPU", 0), most) if task.device.startswith("cuda") else 0
 
-    if not task.device.startswith("cuda"):
-        return 0
-    there = ray.cluster_resources().get("GPU", 0)
-    return min(1.0, there / most) if most and there else 1.0
+
+def share_of_gpu(there: float, most: int | None) -> float:
+    """Which part of a GPU a check is given so that as many fit as are to run at a time.
+
+    >>> [share_of_gpu(2, most) for most in (None, 1, 2, 3, 4, 5)]
+    [1.0, 1.0, 1.0, 0.5, 0.5, 0.3333333333333333]
+    """
+    return 1 / max(1, math.ceil(most / there)) if most and there else 1.0
 
 
 def _placed(task: Task, subject: Subject) -> Any:
@@ -256,23 +267,44 @@ def measured(given: list[Any], job: Job, desk: Any) -> CheckRun:
     def told(*part: Any) -> None:
         desk.tell.remote(*part)
 
+    lost: list[BaseException] = []
+
     def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        remote = _ray().remote(num_cpus=1, max_retries=RETRIES)(piece)
-        pieces = [remote.remote(given, job, desk, packed((work, item), subject)) for item in items]
-        return [opened(content, subject) for content in _ray().get(pieces)]  # meanwhile its core is given to a piece
+        ray = _ray()
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(piece_done)
+        pieces = pieces_of(job, work, items, subject)
+        what = ray.put(pieces[0].work)  # sent to a node once
+        waited_for = [remote.remote(given, job, desk, what, piece.item) for piece in pieces]
+        try:
+            contents = ray.get(waited_for)  # meanwhile its core is given to a piece
+        except _deaths() as fault:
+            lost.append(fault)
+            raise
+        return [opened(content, subject) for content in contents]
 
-    on_gpu = task.device.startswith("cuda")  # a GPU is not given back meanwhile: pieces would wait for it for ever
-    return task.run(job, subject, _Remote(desk), told, None if on_gpu else spread)
+    run = task.run(job, subject, _Remote(desk), told, spread if _spreads(task) else None)
+    return _refuse_lost(run, lost)
 
 
-def piece(given: list[Any], job: Job, desk: Any, content: bytes) -> bytes:
+def _refuse_lost(run: CheckRun, lost: list[BaseException]) -> CheckRun:
+    if lost:
+        raise died(run.check) from lost[0]
+    return run
+
+
+def _spreads(task: Task) -> bool:
+    """Whether a check hands out pieces: not on a GPU, which it would not give back while they wait for one."""
+    return not task.device.startswith("cuda")
+
+
+def piece_done(given: list[Any], job: Job, desk: Any, work: bytes, item: bytes) -> bytes:
     """A piece of a check's work, in a worker."""
     task, subject = _subject(given)
 
     def told(*part: Any) -> None:
         desk.tell.remote(*part)
 
-    return task.piece(job, subject, _Remote(desk), told, content)
+    return task.done(Piece(job, work, item), subject, _Remote(desk), told)
 
 
 def _subject(given: list[Any]) -> tuple[Task, Subject]:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from assessor.engine import Job
 from assessor.errors import UsageError
-from assessor.executors.work import RETRIES, Task, Told, Work, died, opened, packed
+from assessor.executors.work import RETRIES, Piece, Task, Told, Work, died, opened, pieces_of
 from assessor.keeping import Folder
 from assessor.model import CheckRun
 
@@ -50,6 +51,7 @@ class _Worker:
     Attributes:
         process: The process.
         pipe: To and from it.
+        number: Of its place in the pool, from 0.
         job: The check it runs.
         item: The piece of its own or another's check that it does.
         gathered: What the pieces of its check gave, while it waits for them.
@@ -57,6 +59,7 @@ class _Worker:
 
     process: BaseProcess
     pipe: Connection
+    number: int
     job: Job | None = None
     item: _Item | None = None
     gathered: list[bytes | None] | None = None
@@ -72,7 +75,7 @@ class _Item(NamedTuple):
 
     owner: _Worker
     number: int
-    content: bytes
+    piece: Piece
 
 
 @dataclass
@@ -98,18 +101,19 @@ class _Running:
     def _give_out(self, waiting: deque[Job]) -> None:
         wanted = len(waiting) + len(self.items) + sum(not worker.waits for worker in self.workers)
         while len(self.workers) < min(self.size, wanted):
-            self.workers.append(self._started(len(self.workers)))
+            self.workers.append(self._started())
         for worker in self.workers:
             with suppress(OSError):  # it has died; noticed where it is waited for
                 if worker.waits and self.items:
                     worker.item = self.items.popleft()
-                    worker.pipe.send(("item", worker.item.owner.job, worker.item.content))
+                    worker.pipe.send(("item", worker.item.piece))
                 elif worker.job is None and worker.item is None and waiting:
                     worker.job = waiting.popleft()
                     worker.pipe.send(("job", worker.job))
                     self.told(worker.job.check.id, "", 0, 0)
 
-    def _started(self, number: int) -> _Worker:
+    def _started(self) -> _Worker:
+        number = min(set(range(self.size)) - {worker.number for worker in self.workers})  # that of one that died
         own, other = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(
             target=serve, args=(self.task, other), name=f"assessor-worker-{number}"
@@ -117,7 +121,7 @@ class _Running:
         with _seeing_one_gpu(number) if self.task.any_gpu else nullcontext():
             process.start()
         other.close()  # so that the worker's death is the end of the stream
-        return _Worker(process, own)
+        return _Worker(process, own, number)
 
     def _finished(self, waiting: deque[Job]) -> Generator[CheckRun]:
         ready = set(connection.wait([worker.pipe for worker in self.workers]))
@@ -132,7 +136,7 @@ class _Running:
                 yield values[0]
             elif what == "spread":
                 worker.gathered = list[bytes | None]([None] * len(values[0]))
-                self.items.extend(_Item(worker, number, content) for number, content in enumerate(values[0]))
+                self.items.extend(_Item(worker, number, piece) for number, piece in enumerate(values[0]))
             elif what == "item":
                 self._gather(worker, values[0])
             elif what == "part":
@@ -195,9 +199,9 @@ def _seeing_one_gpu(number: int) -> Iterator[None]:
     """Where several GPUs are there, processes started meanwhile see one each, in turn."""
     name = "CUDA_VISIBLE_DEVICES"
     before = os.environ.get(name)
-    visible = before.split(",") if before else [str(index) for index in range(_gpus())]
-    if len(visible) > 1:
-        os.environ[name] = visible[number % len(visible)]
+    chosen = gpu_of(number, before, _gpus())
+    if chosen is not None:
+        os.environ[name] = chosen
     try:
         yield
     finally:
@@ -205,6 +209,23 @@ def _seeing_one_gpu(number: int) -> Iterator[None]:
             os.environ[name] = before
         else:
             os.environ.pop(name, None)
+
+
+def gpu_of(number: int, named: str | None, count: int) -> str | None:
+    """The one GPU that a worker sees, as CUDA_VISIBLE_DEVICES names it.
+
+    Args:
+        number: The worker's place in the pool, from 0.
+        named: What CUDA_VISIBLE_DEVICES is, perhaps UUIDs; None where it is not set.
+        count: How many GPUs there are where it is not.
+
+    Returns:
+        Its name; None where there are not several, so that nothing is to be chosen.
+    """
+    names = [str(index) for index in range(count)] if named is None else [name.strip() for name in named.split(",")]
+    if "-1" in names:
+        names = names[: names.index("-1")]  # CUDA sees those before it only
+    return names[number % len(names)] if len(names) > 1 else None
 
 
 def _gpus() -> int:
@@ -220,13 +241,13 @@ def serve(task: Task, pipe: Connection) -> None:
     def told(*part: Any) -> None:
         pipe.send(("part", *part))
 
-    def do_item(job: Job, content: bytes) -> None:
-        pipe.send(("item", task.piece(job, subject, store, told, content)))
+    def do_piece(piece: Piece) -> None:
+        pipe.send(("item", task.done(piece, subject, store, told)))
 
-    def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        pipe.send(("spread", [packed((work, item), subject) for item in items]))
+    def spread(job: Job, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        pipe.send(("spread", pieces_of(job, work, items, subject)))
         while (message := pipe.recv())[0] == "item":
-            do_item(*message[1:])
+            do_piece(message[1])
         return [opened(content, subject) for content in message[1]]
 
     try:
@@ -240,9 +261,9 @@ def serve(task: Task, pipe: Connection) -> None:
         except EOFError:
             return
         if what == "item":
-            do_item(*values)
+            do_piece(values[0])
         else:
-            pipe.send(("run", task.run(values[0], subject, store, told, spread)))
+            pipe.send(("run", task.run(values[0], subject, store, told, partial(spread, values[0]))))
 
 
 def _die_with_parent() -> None:

@@ -7,12 +7,14 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
-from assessor.contract import Subject, collecting, lending, remark
+from assessor.batches import rows_by_trial
+from assessor.contract import Lent, NotApplicable, Subject, collecting, lending, remark
 from assessor.engine import Job, fixed_randomness, run_job, scope_of, subject_record
 from assessor.errors import UsageError
 from assessor.keeping import Folder, Store, lent_from
@@ -85,27 +87,60 @@ class Task:
         """One check, with its parts kept in `store`; `spread` hands pieces of its work to other workers."""
         from assessor.subjects import importable
 
-        scope = scope_of(job, self.record, subject.device)
-        lent = lent_from(store, scope, partial(told, job.check.id), fresh=self.fresh)
         imports = importable(self.folder)  # a model may import when it is called
-        with imports, lending(replace(lent, spread=spread)), profiled(self.profile, job.check.id):
+        lent = replace(self._lent(job, subject, store, told), spread=spread)
+        with imports, lending(lent), profiled(self.profile, job.check.id):
             return run_job(job, subject, self.record)
 
-    def piece(self, job: Job, subject: Subject, store: Store, told: Told, content: bytes) -> bytes:
+    def done(self, piece: Piece, subject: Subject, store: Store, told: Told) -> bytes:
         """What a piece of a check's work gives, packed as `opened` takes it."""
         from assessor.subjects import importable
 
-        scope = scope_of(job, self.record, subject.device)
-        lent = lent_from(store, scope, partial(told, job.check.id), fresh=self.fresh)
+        job, lent = piece.job, self._lent(piece.job, subject, store, told)
         with importable(self.folder), lending(lent), fixed_randomness(job.seed), collecting() as remarks:
             try:
-                work, item = _Unpickler(content, subject).load()
-                return packed((True, work(item), remarks), subject)
+                work, item = _unpacked_work(piece.work, cast("Any", subject)), _Unpickler(piece.item, subject).load()
+                return _packed((True, work(item), remarks), subject)
             except Exception as fault:  # noqa: BLE001 - raised again where the check runs
                 return _packed_fault(fault, remarks, subject)
 
+    def _lent(self, job: Job, subject: Subject, store: Store, told: Told) -> Lent:
+        scope = scope_of(job, self.record, subject.device)
+        lent = lent_from(store, scope, partial(told, job.check.id), fresh=self.fresh)
+        return replace(lent, rows=rows_by_trial(subject, self.record.model_sha256, store))
+
 
 Spread = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+
+
+class Piece(NamedTuple):
+    """A piece of a check's work on its way to another worker.
+
+    Attributes:
+        job: The check.
+        work: What is done, packed: the same for all its pieces, so that a worker opens it once.
+        item: What it is done for, packed.
+    """
+
+    job: Job
+    work: bytes
+    item: bytes
+
+
+def pieces_of(job: Job, work: Callable[[Any], Any], items: Sequence[Any], subject: Subject) -> list[Piece]:
+    """A check's work for each item, for other workers."""
+    what = _packed(work, subject)
+    return [Piece(job, what, _packed(item, subject)) for item in items]
+
+
+def _own(subject: Subject) -> dict[str, object]:
+    """What every worker has itself, by the name that is sent for it; a module must stay the one its subject asks."""
+    found: dict[str, object] = {"subject": subject}
+    with suppress(NotApplicable):
+        found["module"] = subject.module
+    with suppress(NotApplicable):
+        found |= {"baseline": subject.baseline, "baseline module": subject.baseline.module}
+    return found
 
 
 class _Pickler(pickle.Pickler):
@@ -113,11 +148,11 @@ class _Pickler(pickle.Pickler):
 
     def __init__(self, stream: io.BytesIO, subject: Subject) -> None:
         super().__init__(stream, protocol=pickle.HIGHEST_PROTOCOL)
-        self._subject = subject
+        self._names = {id(value): name for name, value in _own(subject).items()}
 
     def persistent_id(self, obj: object) -> str | None:
-        """The subject is sent as a name."""
-        return "subject" if obj is self._subject else None
+        """What the other worker has is sent as a name."""
+        return self._names.get(id(obj))
 
 
 class _Unpickler(pickle.Unpickler):  # noqa: S301 - of this run's own workers
@@ -125,14 +160,20 @@ class _Unpickler(pickle.Unpickler):  # noqa: S301 - of this run's own workers
 
     def __init__(self, content: bytes, subject: Subject) -> None:
         super().__init__(io.BytesIO(content))
-        self._subject = subject
+        self._own = _own(subject)
 
-    def persistent_load(self, pid: object) -> Subject:
-        """This worker's own subject."""
-        return self._subject
+    def persistent_load(self, pid: Any) -> object:
+        """This worker's own subject or module."""
+        return self._own[pid]
 
 
-def packed(value: object, subject: Subject) -> bytes:
+@lru_cache(maxsize=1)
+def _unpacked_work(content: bytes, subject: Subject) -> Callable[[Any], Any]:
+    found: Callable[[Any], Any] = _Unpickler(content, subject).load()
+    return found
+
+
+def _packed(value: object, subject: Subject) -> bytes:
     """A value for another worker, without the subject."""
     stream = io.BytesIO()
     _Pickler(stream, subject).dump(value)
@@ -141,10 +182,10 @@ def packed(value: object, subject: Subject) -> bytes:
 
 def _packed_fault(fault: Exception, remarks: list[str], subject: Subject) -> bytes:
     try:
-        content = packed((False, fault, remarks), subject)
+        content = _packed((False, fault, remarks), subject)
         _Unpickler(content, subject).load()
     except Exception:  # noqa: BLE001 - some exceptions cannot be sent
-        return packed((False, RuntimeError(f"{type(fault).__name__}: {fault}"), remarks), subject)
+        return _packed((False, RuntimeError(f"{type(fault).__name__}: {fault}"), remarks), subject)
     return content
 
 

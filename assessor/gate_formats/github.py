@@ -18,7 +18,7 @@ PROPERTY = {**MESSAGE, ":": "%3A", ",": "%2C"}
 def written(report: GateReport) -> str:
     """As workflow commands, a line a finding that asks for attention, then the decision."""
     commands = [_command(item) for item in report.shown]
-    return "\n".join([*commands, *closing(report.decision)]) + "\n"
+    return "\n".join([*commands, *closing(report)]) + "\n"
 
 
 def _command(item: Notice) -> str:

@@ -36,9 +36,12 @@ def counted(decision: GateDecision) -> str:
     return ", ".join(f"{n} {Group(name).told}" for name, n in decision.counts.items() if n)
 
 
-def closing(decision: GateDecision) -> list[str]:
+def closing(report: GateReport) -> list[str]:
     """The decision, with a loud line where it is only observed."""
+    decision, baseline = report.decision, report.baseline
     said = [counted(decision), _("gate {sentence}", sentence=decision.sentence)]
+    if baseline:
+        said.insert(0, _("Baseline: {where}", where=f"{baseline['where']}; {baseline['tests']}"))
     if decision.mode == "observe":
         said.append(_("THE GATE ONLY OBSERVES (policy mode: observe); enforced, it would end with {code}",
                       code=decision.enforced_code))  # fmt: skip
@@ -50,4 +53,4 @@ def written(report: GateReport) -> str:
     rows = lines(report)
     width = max((len(row.title) for row in rows), default=0)
     told = [f"{row.title:{width}}  {row.id}  {row.status}  {row.sentence}".rstrip() for row in rows]
-    return "\n".join([*told, *closing(report.decision)]) + "\n"
+    return "\n".join([*told, *closing(report)]) + "\n"

@@ -109,7 +109,10 @@ class System(Frozen):
 
 
 class TargetSpec(Frozen):
-    """What is measured: task, model, data, device; what it is compared with; files that list its packages."""
+    """What is measured: task, model, data, device; what it is compared with; files that list its packages.
+
+    `row_outcomes` says whether results keep which rows came out how, for a paired test against later results.
+    """
 
     task: Task
     classes: tuple[str, ...] | None = None
@@ -119,6 +122,7 @@ class TargetSpec(Frozen):
     data: Data
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     seed: int = Field(default=0, ge=0, le=MAX_INTEGER)
+    row_outcomes: bool = True
 
     @property
     def model_files(self) -> tuple[str, ...]:

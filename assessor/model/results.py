@@ -7,9 +7,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from assessor.contract import Document, Frozen, Metric, Result, Sample, Series, Table
+from assessor.contract import (
+    Document,
+    Frozen,
+    Metric,
+    Outcomes,
+    Result,
+    Sample,
+    Series,
+    Table,
+    refuse_other_outcomes,
+)
 from assessor.model.configuration import Interval
 from assessor.model.words import CheckId, Sha256, Text
 
@@ -113,6 +123,7 @@ class CheckRun(Frozen):
     tables: tuple[Table, ...] = ()
     remarks: tuple[str, ...] = ()
     documents: tuple[Document, ...] = ()
+    outcomes: tuple[Outcomes, ...] = ()
     doubt: str | None = None
     danger: str | None = None
     limits: tuple[str, ...]
@@ -125,6 +136,19 @@ class CheckRun(Frozen):
     started: datetime
     seconds: float
     peak_memory_bytes: int
+
+    @model_validator(mode="after")
+    def _fitting_outcomes(self) -> CheckRun:
+        refuse_other_outcomes(self.metrics, self.outcomes)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No outcomes are no field, so that results from before there were any keep their digests."""
+        data: dict[str, Any] = handler(self)
+        if not self.outcomes:
+            data.pop("outcomes", None)
+        return data
 
     @property
     def result(self) -> Result | None:

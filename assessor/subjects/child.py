@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from assessor.errors import UsageError
+from assessor.footprint import count_child, forget_child
 from assessor.frames import receive, send
 
 LOAD_SECONDS, ANSWER_SECONDS = 300.0, 600.0
@@ -74,6 +75,7 @@ class Child:
             env=environment,
             cwd="/",
         )
+        count_child(self._process.pid)
         self._ended = weakref.finalize(self, _end, self._process)
         order = {
             "format": form,
@@ -161,6 +163,7 @@ def _why(process: subprocess.Popen[bytes], late: float | None) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    forget_child(process.pid)
     process.kill()
     process.wait()
     for stream in (process.stdin, process.stdout):

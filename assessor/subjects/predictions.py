@@ -257,6 +257,13 @@ class _Outputs:
             found.add(outputs, rows.labels, rows.attributes)
         return found.hexdigest()
 
+    def rows_digest(self) -> str:
+        """SHA-256 of labels and attributes alone, the same for every model's outputs."""
+        found = RowsDigest()
+        for rows in self._in_parts():
+            found.add(None, rows.labels, rows.attributes)
+        return found.hexdigest()
+
     @property
     def _columns(self) -> list[str]:
         spec = self.spec
@@ -331,6 +338,10 @@ class _StoredSplit(Split):
     @cached_property
     def attributes(self) -> pd.DataFrame | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self._outputs.rows.attributes
+
+    @cached_property
+    def rows_sha256(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._outputs.rows_digest()
 
     @property
     def n(self) -> int:

@@ -218,7 +218,7 @@ class TorchSubject:
 
     @torch.no_grad()
     def _given(self, inputs: Inputs) -> np.ndarray:
-        out = in_batches(lambda chunk: self.logits(chunk).double(), inputs, size=BATCH)
+        out = in_batches(lambda chunk: self.logits(chunk).double(), inputs, size=BATCH, work="forward")
         if self._outputs == "probabilities" and bool((off := (out.exp().sum(dim=1) - 1).abs() > 1e-3).any()):
             rows = off.nonzero()[:, 0].tolist()
             raise ValueError(

@@ -79,13 +79,14 @@ class Net(NamedTuple):
                 (found,) = torch.autograd.grad(number.sum(), chunk, allow_unused=True, materialize_grads=True)
             return found.detach()
 
-        return in_batches(one, x, classes, size=batch_of(x))
+        return in_batches(one, x, classes, size=batch_of(x), work="backward")
 
     @torch.no_grad()
     def _values(self, x: np.ndarray, classes: np.ndarray) -> np.ndarray:
         wanted = torch.from_numpy(classes).to(self.device)
         inputs = self.inputs(x)
-        return finite(in_batches(self.number, inputs, wanted, size=batch_of(inputs)).double().cpu().numpy())
+        found = in_batches(self.number, inputs, wanted, size=batch_of(inputs), work="forward")
+        return finite(found.double().cpu().numpy())
 
 
 def batch_of(x: torch.Tensor) -> int:
@@ -127,7 +128,7 @@ def answers(subject: Subject, x: np.ndarray | torch.Tensor) -> np.ndarray:
     inputs, _ = subject.tensors("test")
     rows = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
     with torch.no_grad():
-        out = in_batches(subject.logits, rows.to(inputs.device, inputs.dtype), size=batch_of(inputs))
+        out = in_batches(subject.logits, rows.to(inputs.device, inputs.dtype), size=batch_of(inputs), work="forward")
     finite(out.double().flatten(1).sum(dim=1).cpu().numpy() if out.ndim > 1 else out.double().cpu().numpy())
     found: np.ndarray = (out.argmax(dim=1) if out.ndim > 1 else out.double()).cpu().numpy()
     return found

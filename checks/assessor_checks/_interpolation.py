@@ -168,7 +168,7 @@ class Landscape:
     def at(self, state: State) -> Point:
         """Losses and hits of one network."""
         state = self.refreshed(state)
-        outputs = in_batches(lambda chunk: self.outputs(state, chunk), self.inputs, size=ROWS)
+        outputs = in_batches(lambda chunk: self.outputs(state, chunk), self.inputs, size=ROWS, work="forward")
         right = outputs.argmax(dim=1) == self.labels if self.task.is_classification else None
         return Point(per_sample_loss(self.task, outputs.double(), self.labels), right)
 
@@ -176,7 +176,9 @@ class Landscape:
     def gives(self, state: State, outputs: torch.Tensor) -> bool:
         """Whether a network gives these outputs (k, ...) on the first k rows, up to rounding (sqrt of dtype's eps)."""
         limit = torch.finfo(outputs.dtype).eps ** 0.5 * outputs.abs().max()
-        found = in_batches(lambda chunk: self.outputs(state, chunk), self.inputs[: len(outputs)], size=ROWS)
+        found = in_batches(
+            lambda chunk: self.outputs(state, chunk), self.inputs[: len(outputs)], size=ROWS, work="forward"
+        )
         return bool(((found - outputs).abs() <= limit).all())
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from assessor.contract import Inputs, NotApplicable, halved, remark_batches
+from assessor.contract import Inputs, NotApplicable, batch_rows, halved, remark_batches
 
 BATCH = 4096  # rows a forward pass at most; bounds memory, changes no number
 _ENTRIES = 2**26  # entries of features and logits that a forward pass may give at once
@@ -105,7 +105,8 @@ class Activations:
         self.name, self.layer = _find_last_linear(module, inputs[:1])
         self.n = len(inputs)
         self._module, self._inputs = module, inputs
-        self._batch = batch or min(BATCH, max(1, _ENTRIES // sum(self.layer.weight.shape)))
+        usual = min(BATCH, max(1, _ENTRIES // sum(self.layer.weight.shape)))
+        self._batch = batch or batch_rows(usual, self.n, "forward")
         self._room = keep if keep is not None else _KEPT if isinstance(inputs, torch.Tensor) else _KEPT_OF_FILE
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._checked = False

@@ -359,7 +359,7 @@ def campaign(
             found.model_rows += tally.model_rows
             return tally.close()
 
-        marks = in_batches(some, pool, size=ROWS)
+        marks = in_batches(some, pool, size=ROWS, work="backward")
         if done:
             marks[:, 2] = False  # flat is said of the first point
         found.mark(pool, marks)
@@ -369,6 +369,6 @@ def campaign(
 @torch.no_grad()
 def likeliest_wrong(logits_of: Logits, inputs: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
     """(n, k) wrong classes of the largest logits at the clean rows, largest first; k is `count` or all there are."""
-    logits = in_batches(logits_of, inputs, size=ROWS)
+    logits = in_batches(logits_of, inputs, size=ROWS, work="forward")
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return others.topk(min(count, logits.shape[1] - 1), dim=1).indices

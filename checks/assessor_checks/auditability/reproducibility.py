@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field, JsonValue
 
@@ -22,7 +22,9 @@ from assessor.contract import (
     Task,
     kept,
     progress,
+    spread,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -199,21 +201,25 @@ def _retrained(subject: Subject, params: ReproducibilityParams, seed: int, steps
     from assessor_checks.auditability._reproduction import Comparison, churn, churn_from
 
     classes = subject.task.is_classification
-    twice = kept(["twice", seed, params.tolerance], lambda: _twice(subject, seed, params.tolerance))
-    assert isinstance(twice, dict)
-    progress("trained again", params.reloads + 2, steps)
-    predictions = [twice["predictions"]]
-    for number in range(1, params.refits):
-        predictions.append(kept(["refit", seed + number], partial(_refit, subject, seed + number)))
-        progress("trained again", params.reloads + 2 + number, steps)
-    found = np.array(predictions, dtype=np.float64)
+    twice, *others = spread(partial(_trained, subject, params, seed, steps), range(params.refits))
+    found = np.array([twice["predictions"], *others], dtype=np.float64)
     own = _decided(np.asarray(subject.scores("test"), dtype=np.float64), classes=classes)
     return _Retrained(
-        Comparison(**{name: twice[name] for name in Comparison._fields}),  # type: ignore[arg-type]
+        Comparison(**{name: twice[name] for name in Comparison._fields}),
         churn(found, classes=classes),
         churn_from(own, found, classes=classes),
         len(found),
     )
+
+
+def _trained(subject: Subject, params: ReproducibilityParams, seed: int, steps: int, number: int) -> Any:
+    """Predictions of a model with its own seed; of the first, what training it twice in one process gives."""
+    if number:
+        found = kept(["refit", seed + number], partial(_refit, subject, seed + number))
+    else:
+        found = kept(["twice", seed, params.tolerance], partial(_twice, subject, seed, params.tolerance))
+    progress("trained again", params.reloads + 2 + number, steps)
+    return found
 
 
 def _twice(subject: Subject, seed: int, tolerance: float) -> JsonValue:
@@ -379,4 +385,11 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_xlabel("share of test rows with the same prediction")
 
 
-CHECK = Check(info=INFO, params=ReproducibilityParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: ReproducibilityParams) -> int | None:
+    """Predictions and scores of every test row, twice here and once a reload; unknown where models are trained anew."""
+    if params.refits and Need.REFIT in subject.offers:
+        return None
+    return 2 * used(subject, "test") * (2 + params.reloads)
+
+
+CHECK = Check(info=INFO, params=ReproducibilityParams, measure=measure, plot=plot, rows=rows)

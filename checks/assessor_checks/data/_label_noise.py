@@ -6,11 +6,13 @@ Paul, Ganguli, Dziugaite 2021, "Deep Learning on a Data Diet" (arXiv 2107.07075)
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import JsonValue
 
-from assessor.contract import NotApplicable, Subject, kept, progress
+from assessor.contract import NotApplicable, Subject, kept, progress, spread
 from assessor_checks._intervals import CONFIDENCE, Estimate
 from assessor_checks.data._representation import numbers, share
 from assessor_checks.data._single_features import folds
@@ -141,24 +143,27 @@ def held_out_scores(subject: Subject, count: int, seed: int) -> np.ndarray:
     Raises:
         NotApplicable: A newly trained model gives no finite probabilities of the right shape.
     """
-    split, classes = subject.splits["train"], len(subject.classes)
-    features = numbers(split)
+    split = subject.splits["train"]
+    scores = np.empty((len(numbers(split)), len(subject.classes)))
     fold = folds(split.labels, count, seed)
-    scores = np.empty((split.n, classes))
-    for index in range(count):
-        progress("training anew", index, count)
-        out = np.flatnonzero(fold == index)
-        within = np.flatnonzero(fold != index)
-
-        def predicted(out: np.ndarray = out, within: np.ndarray = within, index: int = index) -> list[list[float]]:
-            found = np.asarray(subject.refit(within, seed + index)(features[out]), dtype=np.float64)
-            if found.shape != (len(out), classes):
-                raise NotApplicable(f"the model trained anew gave scores of shape {found.shape}, wanted one a class")
-            if not np.isfinite(found).all():
-                raise NotApplicable("the model trained anew gave scores that are not finite")
-            rows: list[list[float]] = found.tolist()
-            return rows
-
-        found: Any = kept(["held out", index, count, seed], predicted)  # type: ignore[arg-type]
-        scores[out] = found
+    for index, found in enumerate(spread(partial(_held_out, subject, fold, count, seed), range(count))):
+        scores[fold == index] = found
     return scores
+
+
+def _held_out(subject: Subject, fold: np.ndarray, count: int, seed: int, index: int) -> Any:
+    """Probabilities of the rows of one fold, by a model trained on the others."""
+
+    def predicted() -> JsonValue:
+        out, classes = np.flatnonzero(fold == index), len(subject.classes)
+        features = numbers(subject.splits["train"])[out]
+        found = np.asarray(subject.refit(np.flatnonzero(fold != index), seed + index)(features), dtype=np.float64)
+        if found.shape != (len(out), classes):
+            raise NotApplicable(f"the model trained anew gave scores of shape {found.shape}, wanted one a class")
+        if not np.isfinite(found).all():
+            raise NotApplicable("the model trained anew gave scores that are not finite")
+        rows: JsonValue = found.tolist()
+        return rows
+
+    progress("training anew", index, count)
+    return kept(["held out", index, count, seed], predicted)

@@ -23,6 +23,7 @@ from assessor.contract import (
     Task,
     progress,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -357,4 +358,9 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=DriftParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: DriftParams) -> int:
+    """Every test row and every row met in use once; nothing without the latter."""
+    return used(subject, "test") + used(subject, "production") if "production" in subject.splits else 0
+
+
+CHECK = Check(info=INFO, params=DriftParams, measure=measure, plot=plot, rows=rows)

@@ -20,6 +20,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -282,4 +283,11 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=LabelNoiseParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: LabelNoiseParams) -> int | None:
+    """Every test row once; unknown where models are trained anew, for the labels of the train split."""
+    if Need.REFIT in subject.offers and "train" in (params.splits or ("train",)):
+        return None
+    return used(subject, "test")
+
+
+CHECK = Check(info=INFO, params=LabelNoiseParams, measure=measure, plot=plot, rows=rows)

@@ -22,6 +22,7 @@ from assessor.contract import (
     Task,
     progress,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -363,4 +364,4 @@ def _plot_twins(result: Result, axes: Axes) -> None:
     axes.set_xlabel("share of test rows, with interval")
 
 
-CHECK = Check(info=INFO, params=LeakageParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=LeakageParams, measure=measure, plot=plot, rows=of_test)

@@ -22,6 +22,7 @@ from assessor.contract import (
     Task,
     progress,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -372,4 +373,4 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(loc="upper left", frameon=False)
 
 
-CHECK = Check(info=INFO, params=CalibrationByGroupParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=CalibrationByGroupParams, measure=measure, plot=plot, rows=of_test)

@@ -21,6 +21,7 @@ from assessor.contract import (
     Task,
     progress,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -342,4 +343,13 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="mean change of score or value, with interval", ylabel="flip")
 
 
-CHECK = Check(info=INFO, params=CounterfactualFlipParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: CounterfactualFlipParams) -> int:
+    """Every used row as it is and with every other value of every attribute; with scores where there are some."""
+    split = subject.splits["test"]
+    names = [name for name in split.sensitive if name in (params.attributes or split.sensitive)]
+    values = 0 if split.attributes is None else int((split.attributes[names].nunique() - 1).sum())
+    scored = subject.task.is_classification and Need.PROBABILITIES in subject.offers
+    return split.n + used(subject, "test", params.rows) * (1 + values) * (1 + scored)
+
+
+CHECK = Check(info=INFO, params=CounterfactualFlipParams, measure=measure, plot=plot, rows=rows)

@@ -20,6 +20,7 @@ from assessor.contract import (
     Task,
     progress,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -362,4 +363,4 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("sensitive attributes")
 
 
-CHECK = Check(info=INFO, params=DistanceCovarianceParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=DistanceCovarianceParams, measure=measure, plot=plot, rows=of_test)

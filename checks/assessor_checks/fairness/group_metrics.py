@@ -20,6 +20,7 @@ from assessor.contract import (
     Task,
     Weakness,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -394,4 +395,4 @@ def weakness(subject: Subject, params: GroupMetricsParams, seed: int) -> Weaknes
     return Weakness(told=told, where=where, compared=pair.rate, positive=chosen)
 
 
-CHECK = Check(info=INFO, params=GroupMetricsParams, measure=measure, plot=plot, weakness=weakness)
+CHECK = Check(info=INFO, params=GroupMetricsParams, measure=measure, plot=plot, weakness=weakness, rows=of_test)

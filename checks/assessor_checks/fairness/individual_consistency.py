@@ -20,6 +20,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -339,4 +340,4 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set(xlabel=result.tables[0].columns[1])
 
 
-CHECK = Check(info=INFO, params=IndividualConsistencyParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=IndividualConsistencyParams, measure=measure, plot=plot, rows=of_test)

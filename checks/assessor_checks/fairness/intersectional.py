@@ -21,6 +21,7 @@ from assessor.contract import (
     Task,
     Weakness,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -347,4 +348,4 @@ def weakness(subject: Subject, params: IntersectionalParams, seed: int) -> Weakn
     return Weakness(told=told, where=where, compared=params.rate, positive=chosen)
 
 
-CHECK = Check(info=INFO, params=IntersectionalParams, measure=measure, plot=plot, weakness=weakness)
+CHECK = Check(info=INFO, params=IntersectionalParams, measure=measure, plot=plot, weakness=weakness, rows=of_test)

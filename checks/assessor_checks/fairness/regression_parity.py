@@ -20,6 +20,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -343,4 +344,4 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="mean error, prediction minus true value", ylabel="group")
 
 
-CHECK = Check(info=INFO, params=RegressionParityParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=RegressionParityParams, measure=measure, plot=plot, rows=of_test)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from assessor.contract import NotApplicable, halved, remark_batches
+from assessor.contract import NotApplicable, batch_rows, halved, remark_batches
 from assessor_checks.generalization._signal_designs import Design
 
 BATCH = 1024  # rows a forward pass
@@ -81,7 +81,7 @@ def _in_chunks(
     module: torch.nn.Module, inputs: torch.Tensor, wanted: Sequence[str]
 ) -> Iterator[dict[str, torch.Tensor]]:
     """What is heard from chunks of rows, half as large where the device runs out of memory; inputs as ""."""
-    start, size = 0, BATCH
+    start, size = 0, (usual := batch_rows(BATCH, len(inputs), "forward"))
     while start < len(inputs):
         chunk = inputs[start : start + size]
         found = {"": _flat(chunk)}
@@ -100,7 +100,7 @@ def _in_chunks(
             found[_OUTPUT] = _flat(out)
         start += size
         yield found
-    if size < BATCH:
+    if size < usual:
         remark_batches(size)
 
 

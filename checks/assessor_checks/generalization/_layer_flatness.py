@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from assessor.contract import NotApplicable, Subject, Table, Task, progress
+from assessor.contract import Cell, NotApplicable, Subject, Table, Task, progress, spread
 from assessor_checks import _flatness as flatness
 from assessor_checks._flatness import Loss, MaxFlatness
 from assessor_checks._intervals import CONFIDENCE, Estimate, bootstrap_mean
@@ -368,21 +369,31 @@ def layer_table(
         return (), ()
     n = subject.splits[split].n
     rows = np.sort(np.random.default_rng(budget.seed).permutation(n)[:most])
-    problem = problem_of(subject, split, label_smoothing, rows)
-    budget = budget._replace(maximum=False)
-    cells, lost = [], []
-    for position, (name, site) in enumerate(sites.items()):
-        progress(f"relative flatness of layer {name}", position, len(sites))
-        try:
-            layer = measure_site(site, problem, normalise, budget)
-        except (NotApplicable, RuntimeError) as fault:  # an operation of the model has no second derivative
-            lost.append(f"Layer '{name}' could not be measured: {fault}")
-            continue
-        estimate = layer.interval(budget.seed)
-        low, high = (None, None) if estimate is None else (estimate.low, estimate.high)
-        cells.append(
-            (name, f"{layer.shape[0]} x {layer.shape[1]}", len(rows), float(layer.kappa.mean()), low, high, layer.error)
-        )
+    work = partial(_row, subject, split, normalise, label_smoothing, rows, budget._replace(maximum=False))
+    found = spread(work, list(sites))
+    cells = tuple(one for one in found if not isinstance(one, str))
+    lost = tuple(one for one in found if isinstance(one, str))
     columns = ("layer", "weights", "rows", "relative flatness", "low", "high", "error of the estimate")
-    table = Table(name="by_layer", title="Relative flatness by layer", columns=columns, rows=tuple(cells))
-    return (table,), tuple(lost)
+    table = Table(name="by_layer", title="Relative flatness by layer", columns=columns, rows=cells)
+    return (table,), lost
+
+
+def _row(
+    subject: Subject,
+    split: str,
+    normalise: Way,
+    label_smoothing: float,
+    rows: np.ndarray,
+    budget: Budget,
+    name: str,
+) -> tuple[Cell, ...] | str:
+    """A layer's row of the table, or why it could not be measured."""
+    sites = sites_of(subject, split)
+    progress(f"relative flatness of layer {name}", list(sites).index(name), len(sites))
+    try:
+        layer = measure_site(sites[name], problem_of(subject, split, label_smoothing, rows), normalise, budget)
+    except (NotApplicable, RuntimeError) as fault:  # an operation of the model has no second derivative
+        return f"Layer '{name}' could not be measured: {fault}"
+    estimate = layer.interval(budget.seed)
+    low, high = (None, None) if estimate is None else (estimate.low, estimate.high)
+    return name, f"{layer.shape[0]} x {layer.shape[1]}", len(rows), float(layer.kappa.mean()), low, high, layer.error

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from assessor.contract import NotApplicable, Subject, Task, kept, progress
+from assessor.contract import NotApplicable, Subject, Task, kept, progress, spread
 from assessor_checks import _flatness as flatness
 from assessor_checks._layers import LastLayer, last_linear
 from assessor_checks._losses import per_sample_loss
@@ -197,27 +197,31 @@ def train_family(subject: Subject, recipes: tuple[Recipe, ...], schedule: Schedu
     Raises:
         NotApplicable: The built module is of another architecture, or is the assessed model itself.
     """
-    (inputs, labels), test_data = subject.tensors("train"), subject.tensors("test")
-    shapes, own = _shapes(subject.module), state_digest(subject.module)
-    fits, starts = [], set()
-    for position, recipe in enumerate(recipes):
-        progress("training reference model", position, len(recipes))
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(recipe.seed)
-            module = subject.new_module()
-            if _shapes(module) != shapes:
-                raise NotApplicable("target.model.build gives a module of another architecture than the assessed model")
-            start = state_digest(module)
-            if start == own:
-                raise NotApplicable("target.model.build gives the trained model itself, wanted an untrained one")
-            shown = noisy_labels(labels, recipe.label_noise, len(subject.classes), recipe.seed)
-            work = partial(fitted, subject.task, module, (inputs, shown), test_data, recipe, schedule)
-            key: JsonValue = {"initial": start, "recipe": recipe._asdict(), "schedule": schedule._asdict()}
-            found = cast("Fit", kept(key, cast("Callable[[], JsonValue]", work)))
-        fits.append({name: value if value is None else float(value) for name, value in found.items()})
-        starts.add(start)
+    work = partial(_reference, subject, recipes, schedule, state_digest(subject.module))
+    found = spread(work, range(len(recipes)))
     progress("training reference model", len(recipes), len(recipes))
-    return fits, len(starts)
+    return [fit for fit, _ in found], len({start for _, start in found})
+
+
+def _reference(
+    subject: Subject, recipes: tuple[Recipe, ...], schedule: Schedule, own: str, position: int
+) -> tuple[Fit, str]:
+    """What `fitted` gives for one of the recipes, and the digest of its initial weights."""
+    progress("training reference model", position, len(recipes))
+    recipe, (inputs, labels) = recipes[position], subject.tensors("train")
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(recipe.seed)
+        module = subject.new_module()
+        if _shapes(module) != _shapes(subject.module):
+            raise NotApplicable("target.model.build gives a module of another architecture than the assessed model")
+        start = state_digest(module)
+        if start == own:
+            raise NotApplicable("target.model.build gives the trained model itself, wanted an untrained one")
+        shown = noisy_labels(labels, recipe.label_noise, len(subject.classes), recipe.seed)
+        work = partial(fitted, subject.task, module, (inputs, shown), subject.tensors("test"), recipe, schedule)
+        key: JsonValue = {"initial": start, "recipe": recipe._asdict(), "schedule": schedule._asdict()}
+        found = cast("Fit", kept(key, cast("Callable[[], JsonValue]", work)))
+    return {name: value if value is None else float(value) for name, value in found.items()}, start
 
 
 def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:

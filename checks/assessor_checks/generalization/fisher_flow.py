@@ -21,6 +21,7 @@ from assessor.contract import (
     Task,
     progress,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -358,4 +359,9 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=FisherFlowParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: FisherFlowParams) -> int:
+    """Every row of the design split once; what is made of the layers takes longer."""
+    return used(subject, "design")
+
+
+CHECK = Check(info=INFO, params=FisherFlowParams, measure=measure, plot=plot, rows=rows)

@@ -20,6 +20,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import GRADIENT, used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -368,4 +369,10 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=FlatnessCalibrationParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: FlatnessCalibrationParams) -> int:
+    """All passes of all reference models over the train split, each with its loss; fewer where they are done."""
+    train, test = used(subject, "train"), used(subject, "test")
+    return params.models * (params.max_epochs * (GRADIENT + 1) * train + train + test) + train + test
+
+
+CHECK = Check(info=INFO, params=FlatnessCalibrationParams, measure=measure, plot=plot, rows=rows)

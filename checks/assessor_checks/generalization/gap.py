@@ -19,6 +19,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import of_train_and_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -247,4 +248,4 @@ def _plot_accuracies(result: Result, axes: Axes) -> None:
     axes.set_xlabel("accuracy, with interval")
 
 
-CHECK = Check(info=INFO, params=GapParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=GapParams, measure=measure, plot=plot, rows=of_train_and_test)

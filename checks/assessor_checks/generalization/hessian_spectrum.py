@@ -22,6 +22,7 @@ from assessor.contract import (
     Task,
     kept,
 )
+from assessor_checks._costs import PRODUCT, used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -335,4 +336,11 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("density of eigenvalues")
 
 
-CHECK = Check(info=INFO, params=HessianSpectrumParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: HessianSpectrumParams) -> int:
+    """A product for every parameter, or for every step and direction of the estimates."""
+    every = sum(p.numel() for p in subject.module.parameters() if p.is_floating_point() and p.requires_grad)
+    estimated = STARTS * min(params.steps, every) + params.probes + params.top + 1
+    return used(subject, params.split, params.rows) * (2 + PRODUCT * (every if every <= EXACT else estimated))
+
+
+CHECK = Check(info=INFO, params=HessianSpectrumParams, measure=measure, plot=plot, rows=rows)

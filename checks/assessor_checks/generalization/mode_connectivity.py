@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -22,7 +23,9 @@ from assessor.contract import (
     Task,
     kept,
     progress,
+    spread,
 )
+from assessor_checks._costs import GRADIENT, PRODUCT, used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,21 +149,26 @@ def _by_layer(pair: Pair, layers: dict[str, tuple[str, ...]], params: ModeConnec
 
     from assessor_checks._interpolation import Value
 
+    sides = list(itertools.product(layers, ("model", "baseline")))
     found = []
-    for position, (name, names) in enumerate(layers.items()):
-        for others, base in (("model", pair.a), ("baseline", pair.b)):
-            rows: Any = kept(
-                [name, others, pair.seed, params.model_dump(mode="json")], partial(_layer, pair, names, base)
-            )
-            values = [Value(row[0], None if len(row) == 1 else np.array(row[1:])) for row in rows]
-            found.append(_Layer(name, others, *values))
-        progress("layers", position + 1, len(layers))
+    for (name, others), rows in zip(sides, spread(partial(_side, pair, layers, params), sides), strict=True):
+        values = [Value(row[0], None if len(row) == 1 else np.array(row[1:])) for row in rows]
+        found.append(_Layer(name, others, *values))
     return tuple(found)
 
 
-def _layer(pair: Pair, names: tuple[str, ...], base: State) -> JsonValue:
-    """Both values of a layer, each before its replicates."""
-    return [[one.value, *([] if one.drawn is None else one.drawn.tolist())] for one in pair.layer(names, base)]
+def _side(pair: Pair, layers: dict[str, tuple[str, ...]], params: ModeConnectivityParams, side: tuple[str, str]) -> Any:
+    """Both values of a layer with the others of one network, each before its replicates."""
+    name, others = side
+
+    def values() -> JsonValue:
+        found = pair.layer(layers[name], pair.a if others == "model" else pair.b)
+        return [[one.value, *([] if one.drawn is None else one.drawn.tolist())] for one in found]
+
+    found = kept([name, others, pair.seed, params.model_dump(mode="json")], values)
+    if others == "baseline":
+        progress("layers", list(layers).index(name) + 1, len(layers))
+    return found
 
 
 def _metrics(
@@ -272,14 +280,22 @@ def _cumulative(pair: Pair, layers: dict[str, tuple[str, ...]]) -> Table:
     held, total = list(layers.values()), len(layers)
     groups = [("first", count, held[:count]) for count in range(1, total + 1)]
     groups += [("last", count, held[total - count :]) for count in range(1, total)]
-    rows: list[tuple[Cell, ...]] = []
-    for position, (which, count, group) in enumerate(groups):
-        names = {name for layer in group for name in layer}
-        rows.append((which, count, *(pair.averaged(names, base) for base in (pair.a, pair.b))))
-        progress("groups of layers", position + 1, len(groups))
+    names = [{name for layer in group for name in layer} for *_, group in groups]
+    found = spread(partial(_averaged, pair, len(groups)), list(enumerate(names)))
+    rows: list[tuple[Cell, ...]] = [
+        (which, count, *both) for (which, count, _), both in zip(groups, found, strict=True)
+    ]
     columns = ("end", "layers averaged", "other layers of the model", "other layers of the baseline")
     title = "First and last layers averaged together: loss against the mean of both ends"
     return Table(name="cumulative", title=title, columns=columns, rows=tuple(rows))
+
+
+def _averaged(pair: Pair, total: int, group: tuple[int, set[str]]) -> tuple[float, ...]:
+    """Loss with some parts averaged, the others of the model and of the baseline."""
+    position, names = group
+    found = tuple(pair.averaged(names, base) for base in (pair.a, pair.b))
+    progress("groups of layers", position + 1, total)
+    return found
 
 
 def _averages(subject: Subject, pair: Pair, fit: Landscape, renumbered: State | None) -> Table:
@@ -375,4 +391,17 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
-CHECK = Check(info=INFO, params=ModeConnectivityParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: ModeConnectivityParams) -> int:
+    """Every used row at every point of every line, at averages and for derivatives; train rows for weights."""
+    from assessor_checks import _interpolation as paths
+
+    points, layers = params.steps + 1, 0
+    if params.layers:
+        layers = len(paths.layers_of(subject.module, paths.state_of(subject.module)))
+    networks = points * (1 + params.align) + layers * (2 * points + 4) + 6
+    test, train = (used(subject, name, params.max_samples) for name in ("test", "train"))
+    refreshed = train if params.recompute_batchnorm and paths.normalisations(subject.module) else 0
+    return networks * (test + refreshed) + 2 * PRODUCT * test + 3 * GRADIENT * (train or test)
+
+
+CHECK = Check(info=INFO, params=ModeConnectivityParams, measure=measure, plot=plot, rows=rows)

@@ -21,6 +21,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import of_train_and_test
 
 if TYPE_CHECKING:
     import torch
@@ -321,4 +322,4 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=NeuralCollapseParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=NeuralCollapseParams, measure=measure, plot=plot, rows=of_train_and_test)

@@ -21,6 +21,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import GRADIENT, used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -261,4 +262,9 @@ def plot(result: Result, axes: Axes) -> None:
         axes.set_ylabel(f"share in the Fisher-Rao norm ({result.metric('fisher_rao_norm').unit})")
 
 
-CHECK = Check(info=INFO, params=NormMeasuresParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: NormMeasuresParams) -> int:
+    """The losses of every used row, and a derivative by two backward passes."""
+    return used(subject, params.split, params.rows) * (1 + 2 * GRADIENT)
+
+
+CHECK = Check(info=INFO, params=NormMeasuresParams, measure=measure, plot=plot, rows=rows)

@@ -20,6 +20,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import GRADIENT, PRODUCT, used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -377,4 +378,23 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=RelativeFlatnessParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: RelativeFlatnessParams) -> int | None:
+    """A few passes for the last layer, and products for each layer of the table; unknown for another layer named.
+
+    A product goes only through what follows the layer, counted here by its share of the parameters.
+    """
+    if params.layer is not None:
+        return None
+    layers = [(p.numel(), min(p.flatten(1).shape)) for p in subject.module.parameters() if p.ndim > 1]
+    left = every = sum(size for size, _ in layers)
+    products = 0.0
+    for size, width in layers:
+        left -= size
+        products += (width if width <= params.exact else params.probes) * left / every
+    models = 1 + (Need.BASELINE in subject.offers)
+    profiled = used(subject, params.split, params.profile_rows) if params.profile else 0
+    passes = models * GRADIENT * used(subject, params.split) + used(subject, "train")
+    return passes + int(profiled * (PRODUCT * products + GRADIENT * len(layers)))
+
+
+CHECK = Check(info=INFO, params=RelativeFlatnessParams, measure=measure, plot=plot, rows=rows)

@@ -20,6 +20,7 @@ from assessor.contract import (
     Subject,
     Task,
 )
+from assessor_checks._costs import GRADIENT, used
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 POINTS = 21  # of the plotted lines
 LINES = 5  # random directions plotted beside the worst one
+TRIED = 20  # sizes of noise that are tried until one is borne, about
 INFO = CheckInfo(
     id="generalization.sharpness",
     version="1",
@@ -287,4 +289,11 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=SharpnessParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: SharpnessParams) -> int:
+    """For both scales the search for the worst case and the draws at every noise tried, then the plotted lines."""
+    search = GRADIENT * (1 + params.restarts * (params.steps + 1))
+    drawn = (1 + 2 * params.draws) * (1 + TRIED)
+    return used(subject, params.split, params.rows) * (2 * (search + drawn) + POINTS * (1 + LINES))
+
+
+CHECK = Check(info=INFO, params=SharpnessParams, measure=measure, plot=plot, rows=rows)

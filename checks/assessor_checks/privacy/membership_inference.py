@@ -20,6 +20,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import of_train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -288,4 +289,10 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=MembershipInferenceParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: MembershipInferenceParams) -> int | None:
+    """Every train and test row once; unknown where models are trained anew."""
+    anew = params.audit == "procedure" or (params.attack != "loss" and Need.REFIT in subject.offers)
+    return None if anew else of_train_and_test(subject, params)
+
+
+CHECK = Check(info=INFO, params=MembershipInferenceParams, measure=measure, plot=plot, rows=rows)

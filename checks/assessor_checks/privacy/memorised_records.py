@@ -21,6 +21,7 @@ from assessor.contract import (
     Task,
     progress,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -347,4 +348,9 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=MemorisedRecordsParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: MemorisedRecordsParams) -> int:
+    """Every used row of both splits, and its moved copies."""
+    return (1 + params.copies) * sum(used(subject, name, params.max_rows) for name in ("train", "test"))
+
+
+CHECK = Check(info=INFO, params=MemorisedRecordsParams, measure=measure, plot=plot, rows=rows)

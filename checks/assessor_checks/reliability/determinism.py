@@ -19,6 +19,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,4 +197,12 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=DeterminismParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: DeterminismParams) -> int:
+    """Every used row eight times, and some of them one at a time; with scores where there are some."""
+    from assessor_checks.reliability._repeats import ONE_BY_ONE
+
+    n = used(subject, "test", params.max_samples)
+    return (8 * n + min(n, ONE_BY_ONE)) * (1 + (Need.PROBABILITIES in subject.offers))
+
+
+CHECK = Check(info=INFO, params=DeterminismParams, measure=measure, plot=plot, rows=rows)

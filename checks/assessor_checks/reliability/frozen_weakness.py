@@ -22,6 +22,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,4 +212,4 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("frozen case")
 
 
-CHECK = Check(info=INFO, params=FrozenWeaknessParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=FrozenWeaknessParams, measure=measure, plot=plot, rows=of_test)

@@ -20,6 +20,7 @@ from assessor.contract import (
     Subject,
     Table,
     Task,
+    memory_held,
     progress,
 )
 
@@ -37,7 +38,7 @@ VARIETY = 16  # different batches in turn, so that no cache answers
 _CURVE = tuple(place / 100 for place in range(1, 100))
 INFO = CheckInfo(
     id="reliability.latency",
-    version="1",
+    version="2",
     title="Time and memory of an answer",
     measures=(
         "How long the model takes from features to answer on the machine of this run: median, 95th and 99th percentile "
@@ -215,22 +216,17 @@ def _throughput(rate: Estimate, run: _Run) -> Metric:
 
 
 def _memory(subject: Subject, largest: int) -> tuple[Metric, ...]:
-    """Most memory held: on CUDA what the device had allocated, else all of this process."""
-    import sys
-
+    """Most memory held: on CUDA what the device had allocated, else all of this process and of the model's own."""
+    held = memory_held()
+    if held is None:
+        return ()
     if subject.device.startswith("cuda"):
-        import torch
-
-        held = torch.cuda.max_memory_allocated(subject.device)
-        method = f"most memory allocated on the device up to now, batches of {largest} rows included"
+        method = f"most memory allocated on the device during this check, batches of {largest} rows included"
     else:
-        try:
-            import resource
-        except ImportError:  # not on Windows
-            return ()
-        unit = 1 if sys.platform == "darwin" else 1024
-        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        method = f"most memory this process held up to now, the tool, the data and batches of {largest} rows included"
+        method = (
+            "most memory held, on Linux during this check, elsewhere up to now; the tool, the data, batches of "
+            f"{largest} rows and the processes of the model included"
+        )
     value = held / 2**20
     return (Metric(name="peak_memory", value=value, unit="MiB", n=1, better=Better.LOWER, method=method),)
 

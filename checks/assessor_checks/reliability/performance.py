@@ -14,6 +14,7 @@ from assessor.contract import (
     Metric,
     Need,
     NotApplicable,
+    Outcomes,
     Params,
     Result,
     Series,
@@ -22,6 +23,7 @@ from assessor.contract import (
     Task,
     Weakness,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,7 +142,15 @@ def measure(subject: Subject, params: PerformanceParams, seed: int) -> Result:
         series=series,
         tables=tables,
         remarks=(*remarks, *(f"{name} is left out: {reason}." for name, reason in findings.missing.items())),
+        outcomes=_outcomes(subject),
     )
+
+
+def _outcomes(subject: Subject) -> tuple[Outcomes, ...]:
+    if not subject.task.is_classification:
+        return ()
+    split = subject.splits["test"]
+    return Outcomes.of("accuracy", subject.predictions("test") == split.labels, split)
 
 
 def _chosen(subject: Subject, params: PerformanceParams) -> str:
@@ -326,4 +336,4 @@ def weakness(subject: Subject, params: PerformanceParams, seed: int) -> Weakness
     return Weakness(told=told, features=split.features[rows], labels=split.labels[rows])
 
 
-CHECK = Check(info=INFO, params=PerformanceParams, measure=measure, plot=plot, weakness=weakness)
+CHECK = Check(info=INFO, params=PerformanceParams, measure=measure, plot=plot, weakness=weakness, rows=of_test)

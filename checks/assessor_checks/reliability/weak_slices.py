@@ -20,6 +20,7 @@ from assessor.contract import (
     Task,
     Weakness,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -347,4 +348,4 @@ def weakness(subject: Subject, params: WeakSlicesParams, seed: int) -> Weakness:
     return Weakness(told=told, where=where)
 
 
-CHECK = Check(info=INFO, params=WeakSlicesParams, measure=measure, plot=plot, weakness=weakness)
+CHECK = Check(info=INFO, params=WeakSlicesParams, measure=measure, plot=plot, weakness=weakness, rows=of_test)

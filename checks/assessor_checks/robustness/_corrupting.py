@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -111,8 +112,6 @@ def of_pictures(
     """
     if importlib.util.find_spec("torch") is None:
         raise NotApplicable("pictures are corrupted with PyTorch, which is missing: pip install 'ai-assessor[torch]'")
-    import torch
-
     from assessor_checks.robustness import _image_corruptions as images
 
     channels, height, width = form.shape
@@ -120,11 +119,6 @@ def of_pictures(
     _refuse_range(features, low, high)
     if min(height, width) < images.LEAST:
         raise NotApplicable(f"pictures of {height} x {width} pixels are too small, wanted at least 8 x 8")
-
-    def corrupt(x: np.ndarray, name: str, severity: int, seed: Sequence[int]) -> np.ndarray:
-        unit = np.ascontiguousarray((form.pictures(x) - low) / (high - low), dtype=np.float32)
-        moved = images.corrupted(torch.from_numpy(unit).to(device).clamp(0, 1), name, severity, seed)
-        return form.rows(low + (high - low) * moved.cpu().numpy(), x)
 
     size = images.reference(height, width)
     names = chosen(wanted, tuple(images.CORRUPTIONS))
@@ -136,7 +130,27 @@ def of_pictures(
         remarks.append("Frost is computed, since the photographs of the original are not at hand.")
     if min(height, width) < SMALL:
         remarks.append("On pictures this small blurs reach over less than a pixel and do little.")
+    corrupt = partial(_corrupted_pictures, form, value_range, device)
     return Plan(names, corrupt, max(1, ENTRIES // features[0].size), tuple(remarks))
+
+
+def _corrupted_pictures(
+    form: Form,
+    value_range: tuple[float, float],
+    device: str,
+    x: np.ndarray,
+    name: str,
+    severity: int,
+    seed: Sequence[int],
+) -> np.ndarray:
+    import torch
+
+    from assessor_checks.robustness import _image_corruptions as images
+
+    low, high = value_range
+    unit = np.ascontiguousarray((form.pictures(x) - low) / (high - low), dtype=np.float32)
+    moved = images.corrupted(torch.from_numpy(unit).to(device).clamp(0, 1), name, severity, seed)
+    return form.rows(low + (high - low) * moved.cpu().numpy(), x)
 
 
 def _refuse_range(features: np.ndarray, low: float, high: float) -> None:
@@ -193,10 +207,6 @@ def of_tables(
     if not names:
         raise NotApplicable(f"no column is left for: {', '.join(asked)}")
 
-    def corrupt(x: np.ndarray, name: str, severity: int, key: Sequence[int]) -> np.ndarray:
-        gap = np.nan if as_nan else None
-        return tables.corrupted(x.astype(np.float64), columns, name, severity, key, missing=gap).astype(features.dtype)
-
     remarks = [
         *own.remarks,
         f"Columns are described by their median and standard deviation over the {split.name} split.",
@@ -207,7 +217,15 @@ def of_tables(
         remarks.append("The rows are taken as a table; where they hold pictures, set image_shape.")
     if few:
         remarks.append(f"Left out, since too few columns are of that kind: {', '.join(sorted(few))}.")
+    corrupt = partial(_corrupted_tables, columns, np.nan if as_nan else None)
     return Plan(names, corrupt, max(1, ENTRIES // features.shape[1]), tuple(remarks))
+
+
+def _corrupted_tables(
+    columns: tables.Columns, missing: float | None, x: np.ndarray, name: str, severity: int, seed: Sequence[int]
+) -> np.ndarray:
+    found = tables.corrupted(x.astype(np.float64), columns, name, severity, seed, missing=missing)
+    return found.astype(x.dtype)
 
 
 def _measured(subject: Subject, frozen: tuple[str, ...], features: np.ndarray) -> np.ndarray:

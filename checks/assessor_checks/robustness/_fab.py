@@ -150,7 +150,7 @@ def fab(
             found.model_rows += tally.model_rows
             return tally.close()
 
-        marks = in_batches(some, pool, size=ROWS)
+        marks = in_batches(some, pool, size=ROWS, work="backward")
         found.mark(pool, marks)
     return found, nearest
 

@@ -78,8 +78,8 @@ def unsteady(logits_of: Logits, inputs: torch.Tensor) -> torch.Tensor:
 
     Differences up to 1e-4 of the outputs' length (more in half precision) are rounding; NaN equals NaN.
     """
-    one = in_batches(logits_of, inputs, size=ROWS)
-    two = in_batches(logits_of, inputs.flip(0), size=ROWS).flip(0)
+    one = in_batches(logits_of, inputs, size=ROWS, work="forward")
+    two = in_batches(logits_of, inputs.flip(0), size=ROWS, work="forward").flip(0)
     length = torch.linalg.vector_norm(one.nan_to_num(0.0, 0.0, 0.0), dim=1, dtype=torch.float64)
     apart = torch.linalg.vector_norm((one - two).nan_to_num(0.0, 0.0, 0.0), dim=1, dtype=torch.float64)
     noise = max(_NOISE, 8 * torch.finfo(one.dtype).eps)
@@ -102,7 +102,7 @@ def still(logits_of: Logits, inputs: torch.Tensor, ball: Ball, generator: torch.
         return same
 
     every = torch.arange(len(inputs), device=inputs.device)
-    return in_batches(some, every, size=ROWS) if len(inputs) else every.bool()
+    return in_batches(some, every, size=ROWS, work="backward") if len(inputs) else every.bool()
 
 
 def lost_by_steps(logits_of: Logits, inputs: torch.Tensor, labels: torch.Tensor, ball: Ball, plan: Plan) -> int:

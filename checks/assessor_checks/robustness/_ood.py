@@ -253,7 +253,7 @@ def _features(subject: Subject, rows: np.ndarray) -> np.ndarray:
     def features(x: torch.Tensor) -> torch.Tensor:
         return last_linear(subject.module, x).features
 
-    found: np.ndarray = in_batches(features, _tensor(subject, rows), size=BATCH).double().cpu().numpy()
+    found: np.ndarray = in_batches(features, _tensor(subject, rows), size=BATCH, work="forward").double().cpu().numpy()
     return found
 
 
@@ -263,7 +263,9 @@ def _logits(subject: Subject, rows: np.ndarray) -> np.ndarray:
     from assessor.contract import in_batches
 
     with torch.no_grad():
-        found: np.ndarray = in_batches(subject.logits, _tensor(subject, rows), size=4096).double().cpu().numpy()
+        found: np.ndarray = (
+            in_batches(subject.logits, _tensor(subject, rows), size=4096, work="forward").double().cpu().numpy()
+        )
     return found
 
 

@@ -83,7 +83,7 @@ class Surface:
     def clean_loss(self, parameters: Parameters) -> torch.Tensor:
         """(n,) float64 losses at the rows themselves."""
         with torch.no_grad():
-            return in_batches(partial(self.losses, parameters), self.inputs, self.labels, size=ROWS)
+            return in_batches(partial(self.losses, parameters), self.inputs, self.labels, size=ROWS, work="forward")
 
     def robust_loss(self, parameters: Parameters, attack: Attack, generator: torch.Generator) -> torch.Tensor:
         """Largest loss of every row that the attack finds, the row itself included.
@@ -102,7 +102,9 @@ class Surface:
         attacked = partial(self._attacked, parameters, attack)
         for _ in range(attack.restarts):
             points = started(*attack.box.around(self.inputs), generator)  # of all rows: whatever the batches, the same
-            worst = torch.maximum(worst, in_batches(attacked, points, self.inputs, self.labels, size=ROWS))
+            worst = torch.maximum(
+                worst, in_batches(attacked, points, self.inputs, self.labels, size=ROWS, work="backward")
+            )
         return worst
 
     def _attacked(
@@ -145,7 +147,7 @@ class Surface:
             at = {name: value.requires_grad_(True) for name, value in self.moved(shift).items()}
             total, slopes = torch.zeros_like(most), {name: torch.zeros_like(value) for name, value in at.items()}
             climbed = partial(self._climbed, at, attack, total, slopes)
-            points = in_batches(climbed, points, self.inputs, self.labels, size=ROWS)
+            points = in_batches(climbed, points, self.inputs, self.labels, size=ROWS, work="backward")
             better = total > most
             most = torch.where(better, total, most)
             best = {name: torch.where(better, value.detach(), best[name]) for name, value in at.items()}

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from assessor.contract import Better, Metric, Need, NotApplicable, Subject, Table, in_batches
+from assessor.contract import Better, Metric, Need, NotApplicable, Outcomes, Subject, Table, in_batches
 from assessor_checks._balls import Ball, Box, Norm
 from assessor_checks._inputs import Room, Scale, chosen_rows, room
 from assessor_checks._intervals import CONFIDENCE, clopper_pearson
@@ -58,6 +58,7 @@ class Rows(NamedTuple):
         chosen: (n, ...) rows taken from it.
         labels: (n,) their classes.
         right: (n,) bool, classified rightly before any attack.
+        places: (n,) where they stand in the split.
         classes: Number of the model's classes.
     """
 
@@ -65,6 +66,7 @@ class Rows(NamedTuple):
     chosen: torch.Tensor
     labels: torch.Tensor
     right: torch.Tensor
+    places: np.ndarray
     classes: int
 
 
@@ -76,13 +78,14 @@ def rows_of(subject: Subject, most: int, seed: int) -> Rows:
     """
     refuse_without_gradients(subject)
     everything, labels = subject.tensors("test")
-    taken = torch.from_numpy(chosen_rows(len(labels), most, seed)).to(everything.device)
+    places = chosen_rows(len(labels), most, seed)
+    taken = torch.from_numpy(places).to(everything.device)
     chosen, labels = everything[taken], labels[taken]
     with torch.no_grad():
-        logits = in_batches(subject.logits, chosen, size=ROWS)
+        logits = in_batches(subject.logits, chosen, size=ROWS, work="forward")
     if bad := int((~logits.isfinite()).any(dim=1).sum()):
         raise NotApplicable(f"the model's outputs are not finite for {bad} of {len(chosen)} test rows")
-    return Rows(everything, chosen, labels, logits.argmax(dim=1) == labels, logits.shape[1])
+    return Rows(everything, chosen, labels, logits.argmax(dim=1) == labels, places, logits.shape[1])
 
 
 def refuse_without_gradients(subject: Subject) -> None:
@@ -280,13 +283,21 @@ def shares(case: Case, standing: int, how: str) -> tuple[Metric, ...]:
     return tuple(found)
 
 
+def outcomes(case: Case, subject: Subject) -> tuple[Outcomes, ...]:
+    """Which rows stand after the last attack."""
+    return Outcomes.of("robust_accuracy", _standing(case), subject.splits["test"], case.rows.places)
+
+
+def _standing(case: Case) -> np.ndarray:
+    """(n,) bool, rows that are right and that no attack has fooled."""
+    stands = np.zeros(len(case.rows.labels), dtype=bool)
+    stands[np.flatnonzero(case.rows.right.cpu().numpy())[case.siege.standing.cpu().numpy()]] = True
+    return stands
+
+
 def by_class(case: Case, classes: Sequence[str]) -> Table:
     """Clean and robust accuracy of every class that occurs, with the interval of the latter; the least robust first."""
-    rows, siege = case.rows, case.siege
-    labels = rows.labels.cpu().numpy()
-    right = rows.right.cpu().numpy()
-    stands = np.zeros(len(labels), dtype=bool)
-    stands[np.flatnonzero(right)[siege.standing.cpu().numpy()]] = True
+    labels, right, stands = case.rows.labels.cpu().numpy(), case.rows.right.cpu().numpy(), _standing(case)
     lines = []
     for index in sorted(np.unique(labels), key=lambda index: float(stands[labels == index].mean())):
         mine = labels == index

@@ -199,7 +199,7 @@ def _noisy_module(
     def draw(which: np.ndarray) -> np.ndarray:
         chosen = x[torch.from_numpy(which).to(x.device)]
         noise = torch.randn(chosen.shape, generator=generator, device=x.device, dtype=x.dtype)
-        found: np.ndarray = in_batches(answers, chosen + spread * noise, size=4096).cpu().numpy()
+        found: np.ndarray = in_batches(answers, chosen + spread * noise, size=4096, work="forward").cpu().numpy()
         return found
 
     return draw

@@ -67,7 +67,7 @@ def square(
 
     if len(inputs):
         pool = torch.arange(len(inputs), device=inputs.device)
-        found.mark(pool, in_batches(some, pool, size=ROWS))
+        found.mark(pool, in_batches(some, pool, size=ROWS, work="forward"))
     return found
 
 

@@ -110,7 +110,7 @@ def trace(
         report(sum(len(part[-1]) for part in parts))
         return y
 
-    in_batches(follow, inputs, labels, size=ROWS)
+    in_batches(follow, inputs, labels, size=ROWS, work="backward")
     return Path(*(np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)))
 
 

@@ -143,6 +143,7 @@ def measure(subject: Subject, params: AutoAttackParams, seed: int) -> Result:
         series=(Series(name="after", title="Robust accuracy after each attack", columns=columns),),
         tables=(_siege.by_class(case, subject.classes), _siege.stage_table(case.siege), _masking.table(signs)),
         remarks=(*case.room.remarks, *_remarks(attacker, signs)),
+        outcomes=_siege.outcomes(case, subject),
         doubt=_siege.doubt(subject, case, params, signs),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -13,6 +14,7 @@ from assessor.contract import (
     Metric,
     Need,
     NotApplicable,
+    Outcomes,
     Params,
     Result,
     Series,
@@ -20,7 +22,9 @@ from assessor.contract import (
     Task,
     kept,
     progress,
+    spread,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,6 +100,7 @@ class _Found(NamedTuple):
         rung: (n,) number of radii, from the first on, that are certified; of wrong rows the first one counts only.
         copies: (n,) noisy copies used, without those for the choice of the class.
         left_out: Rows with missing values.
+        places: (n,) where the rows stand in the split.
     """
 
     clean: np.ndarray
@@ -103,6 +108,13 @@ class _Found(NamedTuple):
     rung: np.ndarray
     copies: np.ndarray
     left_out: int
+    places: np.ndarray
+
+    @property
+    def certified(self) -> np.ndarray:
+        """(n,) whether the row is right and certified at the whole radius."""
+        certified: np.ndarray = self.right & (self.rung == len(FRACTIONS))
+        return certified
 
 
 def measure(subject: Subject, params: CertifiedAccuracyParams, seed: int) -> Result:
@@ -138,6 +150,7 @@ def measure(subject: Subject, params: CertifiedAccuracyParams, seed: int) -> Res
         metrics=_metrics(found, params, seed),
         series=(_curve(found, radii, params.alpha),),
         remarks=(*_remarks(subject, found, params), *room.remarks),
+        outcomes=Outcomes.of("certified_accuracy", found.certified, subject.splits["test"], found.places),
         doubt=unit_doubt(subject, room.scale, params.radius, params.scale),
     )
 
@@ -155,7 +168,6 @@ def _certified(
     import numpy as np
 
     from assessor_checks import _inputs
-    from assessor_checks.robustness import _smoothing
 
     features = _inputs.float_features(subject)
     chosen = _inputs.chosen_rows(len(features), params.max_samples, seed)
@@ -163,30 +175,49 @@ def _certified(
     whole = np.isfinite(x.reshape(len(x), -1)).all(axis=1)
     if not whole.any():
         raise NotApplicable(f"every one of {len(x)} test rows has missing values, so none can be certified")
-    x, labels, parts = x[whole], labels[whole], []
-    for start in range(0, len(x), BLOCK):
-        block = slice(start, start + BLOCK)
+    x, labels = x[whole], labels[whole]
+    work = partial(_block, subject, params, seed, params.sigma * room.scale, thresholds)
+    parts = spread(
+        work, [(start, x[start : start + BLOCK], labels[start : start + BLOCK]) for start in range(0, len(x), BLOCK)]
+    )
+    right, rung, copies = (np.concatenate([np.array(part[place]) for part in parts]) for place in range(3))
+    clean, left_out = subject.query(x) == labels, int((~whole).sum())
+    return _Found(clean, right.astype(bool), rung, copies, left_out, chosen[whole])
 
-        def compute(block: slice = block) -> JsonValue:
-            stream = int(np.random.SeedSequence([seed, block.start]).generate_state(1)[0])
-            draw = _smoothing.noisy(subject, x[block], params.sigma * room.scale, stream)
-            top = _most_frequent(draw(np.arange(len(x[block])), params.selection), len(subject.classes))
-            right = top == labels[block]
-            rungs = np.where(right, len(thresholds), 1)
-            found = _smoothing.certify(
-                draw,
-                top,
-                rungs,
-                thresholds,
-                alpha=params.alpha,
-                most=params.most,
-                told=lambda copies: progress("noisy copies of each row, at most", copies, params.most),
-            )
-            return [right.tolist(), found.rung.tolist(), found.copies.tolist()]
 
-        parts.append(kept(["block", start, seed, params.model_dump(mode="json")], compute))
-    right, rung, copies = (np.concatenate([np.array(part[place]) for part in parts]) for place in range(3))  # type: ignore[index]
-    return _Found(subject.query(x) == labels, right.astype(bool), rung, copies, int((~whole).sum()))
+def _block(
+    subject: Subject,
+    params: CertifiedAccuracyParams,
+    seed: int,
+    deviation: np.ndarray,
+    thresholds: np.ndarray,
+    item: tuple[int, np.ndarray, np.ndarray],
+) -> Any:
+    """Of some rows, with the number of the first: whether right, the rung reached and the copies asked."""
+    import numpy as np
+
+    from assessor_checks.robustness import _smoothing
+
+    start, x, labels = item
+
+    def compute() -> JsonValue:
+        stream = int(np.random.SeedSequence([seed, start]).generate_state(1)[0])
+        draw = _smoothing.noisy(subject, x, deviation, stream)
+        top = _most_frequent(draw(np.arange(len(x)), params.selection), len(subject.classes))
+        right = top == labels
+        rungs = np.where(right, len(thresholds), 1)
+        found = _smoothing.certify(
+            draw,
+            top,
+            rungs,
+            thresholds,
+            alpha=params.alpha,
+            most=params.most,
+            told=lambda copies: progress("noisy copies of each row, at most", copies, params.most),
+        )
+        return [right.tolist(), found.rung.tolist(), found.copies.tolist()]
+
+    return kept(["block", start, seed, params.model_dump(mode="json")], compute)
 
 
 def _most_frequent(answers: np.ndarray, classes: int) -> np.ndarray:
@@ -209,7 +240,7 @@ def _metrics(found: _Found, params: CertifiedAccuracyParams, seed: int) -> tuple
     smoothed = f"answers of the smoothed model that surely are its own and right; {how}, {less}"
     abstained = f"rows whose most frequent class is not surely given to half of the noisy copies; {how}"
     values = (
-        ("certified_accuracy", found.right & (found.rung == len(FRACTIONS)), Better.HIGHER, certified, params.alpha),
+        ("certified_accuracy", found.certified, Better.HIGHER, certified, params.alpha),
         ("smoothed_accuracy", found.right & (found.rung > 0), Better.HIGHER, smoothed, params.alpha),
         ("abstention_rate", found.rung == 0, Better.LOWER, abstained, 0.0),
         ("clean_accuracy", found.clean, Better.HIGHER, "the model itself, no noise; 95 % Clopper-Pearson", 0.0),
@@ -281,4 +312,9 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("certified accuracy of the smoothed model")
 
 
-CHECK = Check(info=INFO, params=CertifiedAccuracyParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: CertifiedAccuracyParams) -> int:
+    """Every used row once, and all noisy copies; fewer where rows are decided early."""
+    return used(subject, "test", params.max_samples) * (1 + params.selection + params.most)
+
+
+CHECK = Check(info=INFO, params=CertifiedAccuracyParams, measure=measure, plot=plot, rows=rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -22,7 +24,9 @@ from assessor.contract import (
     Task,
     kept,
     progress,
+    spread,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,11 +123,9 @@ def measure(subject: Subject, params: CorruptionParams, seed: int) -> Result:
     x, labels = features[rows], subject.splits["test"].labels[rows]
     severities = tuple(sorted(set(params.severities)))
     clean = (subject.query(x) == labels).astype(np.float64)
-    right = np.empty((len(plan.names), len(severities), len(rows)))
-    for place, name in enumerate(plan.names):
-        for column, severity in enumerate(severities):
-            progress(f"{name} {severity}", place * len(severities) + column, len(plan.names) * len(severities))
-            right[place, column] = _answers(subject, plan, (name, severity, seed), x, labels, params)
+    kinds = list(enumerate(itertools.product(plan.names, severities)))
+    found = spread(partial(_answers, subject, plan, x, labels, params, seed, len(kinds)), kinds)
+    right = np.stack(found).reshape(len(plan.names), len(severities), len(rows))
     return Result(
         metrics=_metrics(plan.names, clean, right, seed),
         series=(_curve(severities, clean, right, seed),),
@@ -156,15 +158,18 @@ def _plan(subject: Subject, features: np.ndarray, params: CorruptionParams, seed
 def _answers(
     subject: Subject,
     plan: Plan,
-    what: tuple[str, int, int],
     x: np.ndarray,
     labels: np.ndarray,
     params: CorruptionParams,
+    seed: int,
+    total: int,
+    kind: tuple[int, tuple[str, int]],
 ) -> np.ndarray:
-    """(n,) 1 where the corrupted row is classified rightly."""
+    """(n,) 1 where the row is classified rightly under a corruption, named with its severity and its place."""
     import numpy as np
 
-    name, severity, seed = what
+    place, (name, severity) = kind
+    progress(f"{name} {severity}", place, total)
 
     def ask() -> list[int]:
         found: list[int] = []
@@ -289,4 +294,15 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=CorruptionParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: CorruptionParams) -> int:
+    """Every used row once as it is, and once for each corruption and severity."""
+    from assessor_checks.robustness import _image_corruptions as images
+    from assessor_checks.robustness import _table_corruptions as tables
+
+    features = subject.splits["test"].features
+    table = features is not None and features.ndim == 2 and params.image_shape is None
+    kinds = params.corruptions or (tables.CORRUPTIONS if table else images.CORRUPTIONS)
+    return used(subject, "test", params.max_samples) * (1 + len(kinds) * len(set(params.severities)))
+
+
+CHECK = Check(info=INFO, params=CorruptionParams, measure=measure, plot=plot, rows=rows)

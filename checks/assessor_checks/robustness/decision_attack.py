@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from assessor.contract import (
     Metric,
     Need,
     NotApplicable,
+    Outcomes,
     Params,
     Result,
     Series,
@@ -24,7 +26,9 @@ from assessor.contract import (
     Weakness,
     kept,
     progress,
+    spread,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,6 +111,8 @@ class _Rows(NamedTuple):
     n: int  # rows asked
     left_out: int  # rows with missing values
     unsteady: int  # rows answered differently when asked again
+    places: np.ndarray  # (n,) where the rows asked stand in the split
+    is_right: np.ndarray  # (n,) bool
 
 
 def measure(subject: Subject, params: DecisionAttackParams, seed: int) -> Result:
@@ -153,8 +159,15 @@ def measure(subject: Subject, params: DecisionAttackParams, seed: int) -> Result
         metrics=tuple(metrics),
         series=(_by_distance(found, rows.n, params.eps), _by_questions(found, rows.n, params.eps, search.checkpoints)),
         remarks=(*_remarks(subject, params, rows, found, search), *around.remarks),
+        outcomes=_outcomes(subject, rows, found.distance > params.eps),
         doubt=joined(unit_doubt(subject, around.reach.unit, params.eps, params.scale), _doubt(rows, found)),
     )
+
+
+def _outcomes(subject: Subject, rows: _Rows, standing: np.ndarray) -> tuple[Outcomes, ...]:
+    stands = rows.is_right.copy()
+    stands[rows.is_right] = standing
+    return Outcomes.of("robust_accuracy", stands, subject.splits["test"], rows.places)
 
 
 def _rows(subject: Subject, params: DecisionAttackParams, seed: int) -> _Rows:
@@ -172,17 +185,17 @@ def _rows(subject: Subject, params: DecisionAttackParams, seed: int) -> _Rows:
     answers = subject.query(x)
     right = answers == labels
     unsteady = int((subject.query(x) != answers).sum())
-    return _Rows(x.reshape(len(x), -1)[right], labels[right], len(x), int((~whole).sum()), unsteady)
+    flat, left_out = x.reshape(len(x), -1), int((~whole).sum())
+    return _Rows(flat[right], labels[right], len(x), left_out, unsteady, chosen[whole], right)
 
 
 def _search(subject: Subject, params: DecisionAttackParams, around: Surroundings) -> Search:
     from assessor_checks.robustness._hopskipjump import Search
     from assessor_checks.robustness._nudges import Norm
 
-    shape = around.known.shape[1:]
     steps = {params.queries * eighth // 8 for eighth in range(1, 9)}
     return Search(
-        decide=lambda x: subject.query(x.reshape(len(x), *shape)),
+        decide=partial(_asked, subject, around.known.shape[1:]),
         reach=around.reach,
         known=around.known.reshape(len(around.known), -1),
         answers=subject.query(around.known),
@@ -192,23 +205,32 @@ def _search(subject: Subject, params: DecisionAttackParams, around: Surroundings
     )
 
 
+def _asked(subject: Subject, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
+    return subject.query(x.reshape(len(x), *shape))
+
+
 def _attacked(search: Search, rows: _Rows, params: DecisionAttackParams, seed: int) -> Found:
     """The search on blocks of rows, each kept for a run that goes on."""
+    from assessor_checks.robustness import _hopskipjump
+
+    size = _hopskipjump.rows_at_once(search)
+    starts = range(0, max(1, len(rows.right)), size)
+    parts = spread(partial(_block, search, rows, params, seed, size), starts)
+    return _hopskipjump.Found.joined(parts, len(search.checkpoints))
+
+
+def _block(search: Search, rows: _Rows, params: DecisionAttackParams, seed: int, size: int, start: int) -> JsonValue:
+    """What the search finds for some of the rows, as plain data."""
     import numpy as np
 
     from assessor_checks.robustness import _hopskipjump
 
-    size, parts = _hopskipjump.rows_at_once(search), []
-    for start in range(0, max(1, len(rows.right)), size):
-        progress("rows attacked", start, len(rows.right))
-        block = slice(start, start + size)
+    def compute() -> JsonValue:
+        rng, some = np.random.default_rng([seed, 1, start]), slice(start, start + size)
+        return _hopskipjump.smallest_changes(search, rows.right[some], rows.labels[some], rng).plain()
 
-        def compute(block: slice = block) -> JsonValue:
-            rng = np.random.default_rng([seed, 1, block.start])
-            return _hopskipjump.smallest_changes(search, rows.right[block], rows.labels[block], rng).plain()
-
-        parts.append(kept(["block", start, seed, params.model_dump(mode="json")], compute))
-    return _hopskipjump.Found.joined(parts, len(search.checkpoints))
+    progress("rows attacked", start, len(rows.right))
+    return kept(["block", start, seed, params.model_dump(mode="json")], compute)
 
 
 def _share(name: str, count: int, n: int, better: Better, method: str, *, primary: bool = False) -> Metric:
@@ -385,4 +407,9 @@ def _lengths(points: np.ndarray, row: np.ndarray, unit: np.ndarray, norm: str) -
     return np.asarray(found, dtype=np.float64)
 
 
-CHECK = Check(info=INFO, params=DecisionAttackParams, measure=measure, plot=plot, weakness=weakness)
+def rows(subject: Subject, params: DecisionAttackParams) -> int:
+    """The questions of every used row, and each twice as it is; fewer where rows fall early."""
+    return used(subject, "test", params.max_samples) * (2 + params.queries)
+
+
+CHECK = Check(info=INFO, params=DecisionAttackParams, measure=measure, plot=plot, weakness=weakness, rows=rows)

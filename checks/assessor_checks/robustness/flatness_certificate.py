@@ -13,6 +13,7 @@ from assessor.contract import (
     Metric,
     Need,
     NotApplicable,
+    Outcomes,
     Params,
     Result,
     Series,
@@ -21,6 +22,7 @@ from assessor.contract import (
     Task,
     in_batches,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,6 +166,7 @@ def measure(subject: Subject, params: FlatnessCertificateParams, seed: int) -> R
         series=_curves(rows, params.eps),
         tables=_steps(bound),
         remarks=(*(room.remarks if room else ()), *_remarks(rows, bound, estimate)),
+        outcomes=Outcomes.of("certified_accuracy", rows.margin > params.eps * rows.factor, subject.splits["test"]),
         doubt=unit_doubt(subject, room.scale, params.eps, params.scale) if room else None,
     )
 
@@ -215,7 +218,7 @@ def _rows(subject: Subject) -> _Rows:
         bad += lost
         return ((z[:, 0] > 0) if z.shape[1] == 1 else z.argmax(dim=1)) == y
 
-    right = in_batches(right_of, everything, labels, size=BATCH)
+    right = in_batches(right_of, everything, labels, size=BATCH, work="forward")
     if bad:
         raise NotApplicable(f"the last layer's features or logits are not finite for {bad} of {len(labels)} test rows")
     terms = certificate.Certificate(*map(torch.cat, zip(*parts, strict=True)))
@@ -384,4 +387,4 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=FlatnessCertificateParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=FlatnessCertificateParams, measure=measure, plot=plot, rows=of_test)

@@ -23,6 +23,7 @@ from assessor.contract import (
     in_batches,
     progress,
 )
+from assessor_checks._costs import GRADIENT, used
 
 if TYPE_CHECKING:
     import torch
@@ -170,7 +171,7 @@ def _right(subject: Subject, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     from assessor_checks._pgd import ROWS
 
     with torch.no_grad():
-        logits = in_batches(subject.logits, x, size=ROWS)
+        logits = in_batches(subject.logits, x, size=ROWS, work="forward")
     if bad := int((~logits.isfinite()).any(dim=1).sum()):
         raise NotApplicable(f"the model's outputs are not finite for {bad} of {len(x)} test rows")
     return logits.argmax(dim=1) == y
@@ -334,4 +335,9 @@ def _drawn(column: tuple[float | None, ...]) -> list[float]:
     return [float("nan") if value is None else value for value in column]
 
 
-CHECK = Check(info=INFO, params=FlatnessTraceParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: FlatnessTraceParams) -> int:
+    """Every used row once, then a gradient a step."""
+    return used(subject, "test", params.max_samples) * (1 + GRADIENT * (params.steps + 1))
+
+
+CHECK = Check(info=INFO, params=FlatnessTraceParams, measure=measure, plot=plot, rows=rows)

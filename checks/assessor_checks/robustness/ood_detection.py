@@ -22,6 +22,7 @@ from assessor.contract import (
     Task,
     progress,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -303,4 +304,11 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("share of outside rows noticed")
 
 
-CHECK = Check(info=INFO, params=OodDetectionParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: OodDetectionParams) -> int:
+    """Test rows, given rows and made rows, for probabilities, and of a module for logits and features."""
+    asked = 3 if Need.GRADIENTS in subject.offers else 1
+    test, given = (used(subject, name, params.max_samples) for name in ("test", "ood"))
+    return asked * (test * (1 + len(set(params.made))) + given) + (used(subject, "train") if asked > 1 else 0)
+
+
+CHECK = Check(info=INFO, params=OodDetectionParams, measure=measure, plot=plot, rows=rows)

@@ -117,6 +117,7 @@ def measure(subject: Subject, params: PgdParams, seed: int) -> Result:
     standing = attacker.up_to_eps()
     metrics = _siege.shares(case, standing[1.0], _how(params, seed, case.rows.classes))
     classes, signs = _siege.by_class(case, subject.classes), attacker.signs()
+    outcomes = _siege.outcomes(case, subject)
     standing |= attacker.from_clean(size for size in params.curve if size > 1)
     sizes = tuple(params.eps * size for size in (0.0, *standing))
     columns = {"eps": sizes, **_siege.shown([correct, *standing.values()], n)}
@@ -125,6 +126,7 @@ def measure(subject: Subject, params: PgdParams, seed: int) -> Result:
         series=(Series(name="curve", title="Robust accuracy by size of the ball", columns=columns),),
         tables=(classes, _siege.stage_table(case.siege), _masking.table(signs)),
         remarks=(*case.room.remarks, *_remarks(params, case, signs)),
+        outcomes=outcomes,
         doubt=_siege.doubt(subject, case, params, signs),
     )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -23,7 +22,9 @@ from assessor.contract import (
     Task,
     kept,
     progress,
+    spread,
 )
+from assessor_checks._costs import GRADIENT, used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
     from assessor_checks._inputs import Room
     from assessor_checks.robustness._robust_flatness import Attack, Parameters, Surface
-
-    _Find = Callable[[Surface, Attack, "RobustFlatnessParams", int, int], JsonValue]
 
 FEW = 5  # directions below which a t interval says little
 STILL_SHARE = 0.5  # more rows than this whose loss no attack raises: masked
@@ -153,18 +152,10 @@ def _search(subject: Subject, params: RobustFlatnessParams, seed: int, room: Roo
     attack = Attack(box, params.steps, params.restarts)
     clean = _finite(surface.clean_loss(surface.parameters))
     robust = _finite(_robust(surface, surface.parameters, attack, seed))
-    key: JsonValue = {"seed": seed, "params": params.model_dump(mode="json")}
-    total = params.directions + params.worst_starts
-
-    def each(what: str, find: _Find, count: int, done: int) -> np.ndarray:
-        found = []
-        for index in range(count):
-            progress("disturbances", done + index, total)
-            found.append(kept([key, what, index], partial(find, surface, attack, params, seed, index)))
-        return np.array(found, dtype=np.float64)
-
-    average = each("average", _average, params.directions, 0)
-    worst = each("worst", _worst, params.worst_starts, params.directions)
+    found = spread(partial(_disturbed, surface, attack, params, seed), range(params.directions + params.worst_starts))
+    average, worst = (
+        np.array(part, dtype=np.float64) for part in (found[: params.directions], found[params.directions :])
+    )
     return _Run(
         clean=clean,
         robust=robust,
@@ -193,6 +184,15 @@ def _generator(surface: Surface, *seeds: int) -> torch.Generator:
 def _robust(surface: Surface, parameters: Parameters, attack: Attack, seed: int) -> torch.Tensor:
     """Losses under attack; the starts are the same for all parameters, so that only the parameters differ."""
     return surface.robust_loss(parameters, attack, _generator(surface, seed, 0))
+
+
+def _disturbed(surface: Surface, attack: Attack, params: RobustFlatnessParams, seed: int, number: int) -> Any:
+    """What `_average` gives for the first numbers, and `_worst` for those after them."""
+    random = number < params.directions
+    what, find, index = ("average", _average, number) if random else ("worst", _worst, number - params.directions)
+    key: JsonValue = {"seed": seed, "params": params.model_dump(mode="json")}
+    progress("disturbances", number, params.directions + params.worst_starts)
+    return kept([key, what, index], partial(find, surface, attack, params, seed, index))
 
 
 def _average(surface: Surface, attack: Attack, params: RobustFlatnessParams, seed: int, index: int) -> JsonValue:
@@ -314,4 +314,12 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=RobustFlatnessParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: RobustFlatnessParams) -> int:
+    """An attack on every used row for the model and each disturbance, and the ascent to the worst ones."""
+    attack = params.restarts * (GRADIENT * params.steps + 1) + 1
+    disturbed = params.directions + params.worst_starts
+    ascents = params.worst_starts * GRADIENT * params.steps
+    return used(subject, "test", params.max_samples) * ((1 + disturbed) * attack + disturbed + ascents)
+
+
+CHECK = Check(info=INFO, params=RobustFlatnessParams, measure=measure, plot=plot, rows=rows)

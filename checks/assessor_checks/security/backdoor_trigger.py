@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -25,7 +26,9 @@ from assessor.contract import (
     Task,
     kept,
     progress,
+    spread,
 )
+from assessor_checks._costs import GRADIENT, used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,8 +158,6 @@ def _values(
     subject: Subject, features: np.ndarray, rows: np.ndarray, params: TriggerParams, seed: int
 ) -> tuple[Triggers, Suspicion]:
     """By asking, judged by models trained anew, or else by the other classes."""
-    import numpy as np
-
     from assessor_checks.security import _trigger, _trigger_values
 
     if features.ndim != 2:
@@ -177,26 +178,35 @@ def _values(
     tried = _trigger_values.candidates(reference.astype(features.dtype), params.values)
     names = subject.splits["test"].feature_names or tuple(f"#{column}" for column in range(width))
 
-    def search(scores: Scores) -> Any:
-        return _trigger_values.search_all(
-            scores, features[rows], tried, names, classes=len(subject.classes), most=params.most, goal=params.goal
-        )._asdict()
-
+    search = partial(_searched, features[rows], tried, names, len(subject.classes), params)
     found = _trigger.Triggers(**_kept("values", lambda: search(subject.query_scores), params, seed))
     if not again:
         return found, _trigger.among_classes(found.sizes, LEVEL)
-    assert train is not None
-    others = []
-    for position in range(params.refits):
-        rng = np.random.default_rng([seed, 12, position])
-        some = np.sort(rng.permutation(train.n)[: max(1, int(REFIT_SHARE * train.n))])
-
-        def model(some: np.ndarray = some, draw: int = int(rng.integers(2**31))) -> Any:
-            return search(subject.refit(some, draw))
-
-        others.append(_kept(f"refit {position}", model, params, seed)["sizes"])
-        progress("models trained anew and searched", position + 1, params.refits)
+    others = spread(partial(_sizes_anew, subject, search, params, seed), range(params.refits))
     return found, _trigger.among_models(found.sizes, others, LEVEL)
+
+
+def _searched(
+    x: np.ndarray, tried: Any, names: tuple[str, ...], classes: int, params: TriggerParams, scores: Scores
+) -> Any:
+    from assessor_checks.security import _trigger_values
+
+    found = _trigger_values.search_all(scores, x, tried, names, classes=classes, most=params.most, goal=params.goal)
+    return found._asdict()
+
+
+def _sizes_anew(
+    subject: Subject, search: Callable[[Scores], Any], params: TriggerParams, seed: int, position: int
+) -> Any:
+    """Sizes of the smallest triggers by class of a model trained on some of the rows."""
+    import numpy as np
+
+    train, rng = subject.splits["train"], np.random.default_rng([seed, 12, position])
+    some = np.sort(rng.permutation(train.n)[: max(1, int(REFIT_SHARE * train.n))])
+    draw = int(rng.integers(2**31))
+    found = _kept(f"refit {position}", lambda: search(subject.refit(some, draw)), params, seed)["sizes"]
+    progress("models trained anew and searched", position + 1, params.refits)
+    return found
 
 
 def _kept(what: str, compute: Callable[[], Any], params: TriggerParams, seed: int) -> Any:
@@ -358,4 +368,21 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=TriggerParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: TriggerParams) -> int | None:
+    """Steps towards a patch for every class, or every value tried for it; unknown where models are trained anew."""
+    features, n = subject.splits["test"].features, used(subject, "test", params.max_samples)
+    if features is None:
+        return 0
+    if (params.search or ("values" if features.ndim == 2 else "patch")) == "patch":
+        from assessor_checks.security._trigger_mask import BATCH
+
+        each: int = params.steps * BATCH * GRADIENT + n
+        return len(subject.classes) * each + n
+    if params.refits > 1 and Need.REFIT in subject.offers:
+        return None
+    tried = features.shape[1] * params.values * n // 2 + n
+    searched: int = len(subject.classes) * min(params.most, features.shape[1]) * tried
+    return n + searched
+
+
+CHECK = Check(info=INFO, params=TriggerParams, measure=measure, plot=plot, rows=rows)

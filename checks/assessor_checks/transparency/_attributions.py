@@ -16,6 +16,7 @@ import numpy as np
 from assessor.contract import Better, Metric, Need, NotApplicable, Subject, Table
 from assessor_checks import _inputs
 from assessor_checks._attribution_method import BY_CAPTUM, BY_QUERY, SLOPES, AttributionParams, Explained, Method
+from assessor_checks._costs import GRADIENT
 from assessor_checks._explained import Model, Parts, Rows, finite
 from assessor_checks._intervals import CONFIDENCE, bootstrap_mean
 
@@ -216,6 +217,27 @@ def parts_of(shape: tuple[int, ...], patch: int) -> Parts:
     across = -(-width // patch)
     grid = (np.arange(height) // patch)[:, None] * across + np.arange(width) // patch
     return Parts(np.broadcast_to(grid, shape), int(grid[-1, -1]) + 1)
+
+
+def players(subject: Subject, params: AttributionParams) -> int:
+    """Number of parts that test rows are divided into."""
+    features = subject.splits["test"].features
+    return 0 if features is None else parts_of(features.shape[1:], params.patch).count
+
+
+def asked_for(subject: Subject, params: AttributionParams) -> int:
+    """How many rows the model is asked for to explain one, a gradient counting three times."""
+    method, bases = params.method_for(subject), params.draws if params.replacement == "marginal" else 1
+    return {
+        "gradient": GRADIENT,
+        "gradient_x_input": GRADIENT * bases,
+        "integrated_gradients": GRADIENT * params.steps * bases,
+        "smoothgrad": GRADIENT * params.samples,
+        "occlusion": 1 + players(subject, params) * bases,
+        "shapley_sampling": (1 + players(subject, params)) * params.samples,
+        "deep_lift": 2 * GRADIENT * bases,
+        "lime": params.samples,
+    }[method]
 
 
 def attribute(

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.func import functional_call
 
-from assessor.contract import NotApplicable, Subject, progress
+from assessor.contract import NotApplicable, Subject, progress, spread
 from assessor_checks._gradient_attributions import Held, Logits, net_of
 from assessor_checks._interpolation import State, layers_of, state_of
 from assessor_checks.transparency._attributions import Explainer
@@ -62,44 +63,49 @@ def randomised(subject: Subject, explainer: Explainer, here: np.ndarray, *, mode
     groups = stages_of(subject.module, stages)
     if not groups:
         raise NotApplicable("the module has no parameters that could be made random")
-    down, alone = (np.empty((len(groups), models, *here.shape)) for _ in range(2))
-    shuffled: tuple[str, ...] = ()
-    for drawn in range(models):
-        fresh, shuffled = fresh_state(subject.module, seed_of(explainer.seed, drawn))
-
-        def explained(chosen: list[tuple[str, ...]], fresh: State = fresh) -> np.ndarray:
-            state = partly(subject.module, fresh, [name for group in chosen for name in group])
-            logits = logits_with(subject.module, subject.logits, state)
-            return explainer.scores(net_of(subject, logits, explainer.params.explained).model)
-
-        for stage in range(len(groups)):
-            alone[stage, drawn] = explained(groups[stage : stage + 1])
-            down[stage, drawn] = explained(groups[: stage + 1]) if stage else alone[stage, drawn]
-            progress("random models explained", drawn * len(groups) + stage + 1, models * len(groups))
-    return Layers(
-        stages=groups,
-        cascading=[_correlations(here, there) for there in down],
-        absolute=[_correlations(np.abs(here), np.abs(there)) for there in down],
-        alone=[_correlations(here, there) for there in alone],
-        pictures=_pictures(np.abs(here), np.abs(down[-1]), explainer),
-        shuffled=shuffled,
-    )
+    drawn = spread(partial(_drawn, subject, explainer, here, groups, models), range(models))
+    likeness = np.stack([one.likeness for one in drawn], axis=2)
+    pictures = [one.pictures for one in drawn if one.pictures is not None]
+    cascading, absolute, alone = (list(kind) for kind in likeness)
+    return Layers(groups, cascading, absolute, alone, np.stack(pictures) if pictures else None, drawn[-1].shuffled)
 
 
-def _correlations(here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """(models, n) Spearman of scores here (n, K) with those there (models, n, K)."""
-    return np.stack([spearman(here, one) for one in there])
+class _Drawn(NamedTuple):
+    """One random model: likeness (3, stages, n) cascading, absolute and alone; pictures (n,) with all layers random."""
+
+    likeness: np.ndarray
+    pictures: np.ndarray | None
+    shuffled: tuple[str, ...]
+
+
+def _drawn(
+    subject: Subject, explainer: Explainer, here: np.ndarray, groups: list[tuple[str, ...]], models: int, number: int
+) -> _Drawn:
+    fresh, shuffled = fresh_state(subject.module, seed_of(explainer.seed, number))
+
+    def explained(chosen: list[tuple[str, ...]]) -> np.ndarray:
+        state = partly(subject.module, fresh, [name for group in chosen for name in group])
+        logits = logits_with(subject.module, subject.logits, state)
+        return explainer.scores(net_of(subject, logits, explainer.params.explained).model)
+
+    rows, down = [], here
+    for stage in range(len(groups)):
+        alone = explained(groups[stage : stage + 1])
+        down = explained(groups[: stage + 1]) if stage else alone
+        rows.append((spearman(here, down), spearman(np.abs(here), np.abs(down)), spearman(here, alone)))
+        progress("random models explained", number * len(groups) + stage + 1, models * len(groups))
+    return _Drawn(np.stack(rows, axis=1), _pictures(np.abs(here), np.abs(down), explainer), shuffled)
 
 
 def _pictures(here: np.ndarray, there: np.ndarray, explainer: Explainer) -> np.ndarray | None:
-    """(models, n) structural similarity of attributions drawn as pictures; None for tables and tiny pictures."""
+    """(n,) structural similarity of attributions drawn as pictures; None for tables and tiny pictures."""
     shape = explainer.rows.x.shape
     if len(shape) not in {3, 4}:
         return None
     height, width = (-(-side // explainer.params.patch) for side in shape[-2:])
     if min(height, width) < 3:
         return None
-    return np.stack([ssim(*(each.reshape(-1, height, width) for each in (here, one))) for one in there])
+    return ssim(*(each.reshape(-1, height, width) for each in (here, there)))
 
 
 def stages_of(module: torch.nn.Module, most: int) -> list[tuple[str, ...]]:

@@ -7,12 +7,14 @@ data randomization test; that of the model's parameters is in `_random_layers`.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import JsonValue
 from scipy.special import ndtri, stdtrit
 
-from assessor.contract import Subject, progress
+from assessor.contract import Subject, kept, progress, spread
 from assessor_checks._intervals import CONFIDENCE, Estimate
 from assessor_checks.transparency._attributions import Explainer, scored
 from assessor_checks.transparency._similarity import spearman
@@ -67,12 +69,22 @@ def trained_anew(subject: Subject, explainer: Explainer, here: np.ndarray, refit
     Returns:
         The rank correlations.
     """
+    found = spread(partial(_likeness, subject, explainer, here, refits), range(2 * refits))
+    return Labels(np.stack(found[::2]), np.stack(found[1::2]))
+
+
+def _likeness(subject: Subject, explainer: Explainer, here: np.ndarray, refits: int, number: int) -> np.ndarray:
+    """(n,) rank correlations with a model trained on shuffled labels, or for odd numbers on the true ones."""
+    position, true = divmod(number, 2)
     labels = subject.splits["train"].labels
-    every, found = np.arange(len(labels)), np.empty((2, refits, len(here)))
-    for position in range(refits):
-        shuffled = np.random.default_rng([explainer.seed, 10, position]).permutation(labels)
-        for kind, wanted in enumerate((shuffled, None)):
-            model = scored(subject.refit(every, seed_of(explainer.seed, position), wanted))
-            found[kind, position] = spearman(here, explainer.scores(model))
-            progress("models trained anew and explained", 2 * position + kind + 1, 2 * refits)
-    return Labels(*found)
+    shuffled = None if true else np.random.default_rng([explainer.seed, 10, position]).permutation(labels)
+
+    def compared() -> JsonValue:
+        model = scored(subject.refit(np.arange(len(labels)), seed_of(explainer.seed, position), shuffled))
+        found: JsonValue = spearman(here, explainer.scores(model)).tolist()
+        return found
+
+    key: JsonValue = ["refit", number, explainer.seed, explainer.method, explainer.params.model_dump(mode="json")]
+    found = np.array(kept(key, compared), dtype=np.float64)
+    progress("models trained anew and explained", number + 1, 2 * refits)
+    return found

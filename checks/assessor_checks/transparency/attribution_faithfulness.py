@@ -19,6 +19,7 @@ from assessor.contract import (
     Task,
 )
 from assessor_checks._attribution_method import COMPLETE, SLOPES, AttributionParams, Method
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -236,4 +237,14 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=FaithfulnessParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: FaithfulnessParams) -> int:
+    """An explanation of every used row, two curves for each order of its parts, and sets of parts."""
+    from assessor_checks.transparency._attributions import asked_for, players
+
+    curves = 2 * (2 + params.orders) * (min(params.points, players(subject, params)) + 1)
+    bases = params.draws if params.replacement == "marginal" else 1
+    each = asked_for(subject, params) + bases * (curves + params.sets) + 2
+    return used(subject, "test", params.max_samples) * each
+
+
+CHECK = Check(info=INFO, params=FaithfulnessParams, measure=measure, plot=plot, rows=rows)

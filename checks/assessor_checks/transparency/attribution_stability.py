@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
@@ -20,8 +21,10 @@ from assessor.contract import (
     Subject,
     Task,
     progress,
+    spread,
 )
 from assessor_checks._attribution_method import STOCHASTIC, AttributionParams, Method
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,20 +170,11 @@ def _compared(
     import numpy as np
 
     from assessor_checks.transparency import _attributions as attributions
-    from assessor_checks.transparency._similarity import shared_first, spearman
+    from assessor_checks.transparency._similarity import spearman
 
-    shape, most = (params.copies, len(rows.x)), _first(params, parts)
     here = attributions.attribute(model, rows, parts, method, params, seed)
-    correlation, first, sensitivity = (np.full(shape, np.nan) for _ in range(3))
-    same = np.zeros(shape, dtype=bool)
-    for copy in range(params.copies):
-        moved = _moved(rows, room, params, seed, copy)
-        same[copy] = _same(subject, moved, rows)
-        there = attributions.attribute(model, rows._replace(x=moved), parts, method, params, seed)
-        correlation[copy] = spearman(here.scores, there.scores)
-        first[copy] = shared_first(here.scores, there.scores, most)
-        sensitivity[copy] = _change(here, there)
-        progress("noisy copies explained", copy + 1, params.copies)
+    work = partial(_copied, subject, here, rows, parts, room, params, seed)
+    same, correlation, first, sensitivity = map(np.stack, zip(*spread(work, range(params.copies)), strict=True))
     undefined = same & np.isnan(correlation)
     counted = same & ~undefined
     correlation, first = (np.where(counted, each, np.nan) for each in (correlation, first))
@@ -200,6 +194,29 @@ def _compared(
             changed=int((~same).sum()),
             constant=int(undefined.sum()),
         )
+
+
+def _copied(
+    subject: Subject,
+    here: Attributions,
+    rows: Rows,
+    parts: Parts,
+    room: Room,
+    params: StabilityParams,
+    seed: int,
+    copy: int,
+) -> tuple[np.ndarray, ...]:
+    """Of a noisy copy of every row (n,): whether it gets the same answer, and how its explanation compares."""
+    from assessor_checks.transparency import _attributions as attributions
+    from assessor_checks.transparency._similarity import shared_first, spearman
+
+    moved = _moved(rows, room, params, seed, copy)
+    same = _same(subject, moved, rows)
+    model, method = attributions.model_of(subject, params.explained), params.method_for(subject)
+    there = attributions.attribute(model, rows._replace(x=moved), parts, method, params, seed)
+    progress("noisy copies explained", copy + 1, params.copies)
+    shared = shared_first(here.scores, there.scores, _first(params, parts))
+    return same, spearman(here.scores, there.scores), shared, _change(here, there)
 
 
 def _first(params: StabilityParams, parts: Parts) -> int:
@@ -302,4 +319,13 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=StabilityParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: StabilityParams) -> int:
+    """An explanation of every used row and each of its copies, whose answers are asked too."""
+    from assessor_checks.transparency._attributions import asked_for
+
+    drawn = params.replacement == "marginal" or params.method_for(subject) in STOCHASTIC
+    each = asked_for(subject, params) * (1 + params.copies + drawn) + 1 + params.copies
+    return used(subject, "test", params.max_samples) * each
+
+
+CHECK = Check(info=INFO, params=StabilityParams, measure=measure, plot=plot, rows=rows)

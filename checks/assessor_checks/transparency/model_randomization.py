@@ -21,6 +21,7 @@ from assessor.contract import (
     Task,
 )
 from assessor_checks._attribution_method import BY_QUERY, AttributionParams, Method
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -257,4 +258,17 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("rank correlation of explanations")
 
 
-CHECK = Check(info=INFO, params=RandomizationParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: RandomizationParams) -> int | None:
+    """An explanation of every used row by the model and by each random one; unknown where models are trained anew."""
+    from assessor_checks.transparency._attributions import asked_for
+
+    by_asking = params.method_for(subject) in {*BY_QUERY, "lime"} and params.explained == "probability"
+    if Need.GRADIENTS not in subject.offers or (by_asking and params.refits > 1 and Need.REFIT in subject.offers):
+        return None
+    from assessor_checks.transparency._random_layers import stages_of
+
+    models = params.models * (2 * len(stages_of(subject.module, params.stages)) - 1)
+    return used(subject, "test", params.max_samples) * (1 + asked_for(subject, params) * (1 + models))
+
+
+CHECK = Check(info=INFO, params=RandomizationParams, measure=measure, plot=plot, rows=rows)

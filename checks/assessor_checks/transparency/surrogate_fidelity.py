@@ -20,6 +20,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import of_train_and_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -356,4 +357,4 @@ def plot(result: Result, axes: Axes) -> None:
     axes.set_ylabel("fidelity on test rows")
 
 
-CHECK = Check(info=INFO, params=SurrogateParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=SurrogateParams, measure=measure, plot=plot, rows=of_train_and_test)

@@ -20,6 +20,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -386,4 +387,4 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(loc="upper left", frameon=False)
 
 
-CHECK = Check(info=INFO, params=CalibrationParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=CalibrationParams, measure=measure, plot=plot, rows=of_test)

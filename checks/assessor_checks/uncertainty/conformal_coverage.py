@@ -13,6 +13,7 @@ from assessor.contract import (
     Metric,
     Need,
     NotApplicable,
+    Outcomes,
     Params,
     Result,
     Series,
@@ -20,6 +21,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,6 +157,7 @@ def measure(subject: Subject, params: ConformalCoverageParams, seed: int) -> Res
         series=(_curve(found),),
         tables=(_table(families),),
         remarks=_remarks(params, found, families, judged),
+        outcomes=Outcomes.of("coverage", found.covered, subject.splits[judged.split], judged.rows),
         doubt=f"{m} judged rows are too few to judge coverage; {ENOUGH} are needed." if few else None,
     )
 
@@ -374,4 +377,9 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
-CHECK = Check(info=INFO, params=ConformalCoverageParams, measure=measure, plot=plot)
+def rows(subject: Subject, params: ConformalCoverageParams) -> int:
+    """Every row of the splits once."""
+    return sum(used(subject, name) for name in {params.calibration, params.judged})
+
+
+CHECK = Check(info=INFO, params=ConformalCoverageParams, measure=measure, plot=plot, rows=rows)

@@ -20,6 +20,7 @@ from assessor.contract import (
     Table,
     Task,
 )
+from assessor_checks._costs import of_test
 
 if TYPE_CHECKING:
     import numpy as np
@@ -280,4 +281,4 @@ def plot(result: Result, axes: Axes) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
 
 
-CHECK = Check(info=INFO, params=SelectiveRiskParams, measure=measure, plot=plot)
+CHECK = Check(info=INFO, params=SelectiveRiskParams, measure=measure, plot=plot, rows=of_test)
