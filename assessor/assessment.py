@@ -37,7 +37,7 @@ from assessor.model import (
     SubjectRecord,
     TargetSpec,
 )
-from assessor.observing import event, finished
+from assessor.observing import Happened, Watch, is_watched
 from assessor.project import Project, now
 from assessor.registry import find_check, load_checks
 from assessor.verdicts import judged_against
@@ -324,13 +324,15 @@ class Measurement:
         from assessor.subjects import BEFORE_LOADING, load_files
 
         runs: dict[str, CheckRun] = {}
+        watch = Watch(self.profile)
         first = [job for job in jobs if job.check.info.needs and job.check.info.needs <= BEFORE_LOADING]
         rest = [job for job in jobs if job not in first]
         asked = {job.check.id for job in jobs}
         before = first + [job for job in guarding if rest and job.check.id not in asked]
         if before:
             files = load_files(self.target, self.place.folder)
-            runs |= self._of(files, subject_record(files, "files", None), before, HERE, _Display(self.step, len(jobs)))
+            display = _Display(self.step, len(jobs), watch=watch)
+            runs |= self._of(files, subject_record(files, "files", None), before, HERE, display)
         if rest:
             overridden = self._refuse_danger(runs.values())
             self.step("loading model and data", len(first), len(jobs))
@@ -338,7 +340,8 @@ class Measurement:
             record = record.model_copy(update={"trusted": record.trusted or overridden})
             if self.before is not None:
                 self.before(subject, record, rest)
-            runs |= self._of(subject, record, rest, self.executor, _Display(self.step, len(jobs), len(first)))
+            display = _Display(self.step, len(jobs), len(first), watch=watch)
+            runs |= self._of(subject, record, rest, self.executor, display)
         self.step("done", len(jobs), len(jobs))
         return [runs[job.check.id] for job in jobs]
 
@@ -378,7 +381,7 @@ class Measurement:
                 run = self._kept(rejudge(run, job))
                 self.place.save(run)
             runs[job.check.id] = run
-            finished(run, stored=True)
+            display.watch.finished(run, stored=True)
             display.finished(job.check.id)
         due.sort(
             key=lambda job: -_seconds(stored.get(job.check.id))
@@ -387,7 +390,7 @@ class Measurement:
             for run in map(self._kept, done):
                 self.place.save(run)
                 runs[run.check] = run
-                finished(run)
+                display.watch.finished(run)
                 display.finished(run.check)
         return runs
 
@@ -408,7 +411,8 @@ class Measurement:
             record=record,
             parts=self.place.parts,
             fresh=self.fresh,
-            profile=self.profile,
+            profile=self.profile is not None,
+            watched=is_watched(),
         )
 
 
@@ -429,14 +433,17 @@ class _Display:
     total: int
     done: int = 0
     running: dict[str, None] = field(default_factory=dict)
+    watch: Watch = field(default_factory=Watch)
 
-    def told(self, check: str, what: str, done: int, total: int, /) -> None:
-        """A check begins, or comes to another of its parts."""
+    def told(self, check: str, what: str, done: int, total: int, happened: Happened | None = None, /) -> None:
+        """A check begins, or comes to another of its parts; or something happened, for who watches."""
+        if happened is not None:
+            self.watch.seen(check, happened)
+            return
         self.running[check] = None
         if what:
             self.step(check, done, total, part=what)
         else:
-            event("check begun", check=check)
             self.step(", ".join(self.running), self.done, self.total)
 
     def finished(self, check: str) -> None:

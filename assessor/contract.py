@@ -590,6 +590,7 @@ class Lent:
         keep: Keeps a value under a key for a later run.
         spread: Does independent work for several workers at a time; None where there is one.
         rows: How many rows the model takes at once on its GPU, or None where that is not known; None on the CPU.
+        note: Told where other batches are taken than were asked for: why, and of how many rows; None for nobody.
     """
 
     progress: Callable[[str, int, int], None]
@@ -597,6 +598,7 @@ class Lent:
     keep: Callable[[JsonValue, JsonValue], None]
     spread: Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]] | None = None
     rows: Callable[[Pass], int | None] | None = None
+    note: Callable[[str, int], None] | None = None
 
 
 T = TypeVar("T")
@@ -718,6 +720,7 @@ def batch_rows(size: int, n: int, work: Pass) -> int:
     if found is None:
         return size
     remark(f"The model was run on batches of {found} rows: as many as pay on this GPU, found by trial.")
+    _note("batches by trial", found)
     return found
 
 
@@ -771,6 +774,12 @@ def halved(rows: int, full: Exception) -> int:
 def remark_batches(rows: int) -> None:
     """Say in the result that the model was run on smaller batches than it was meant to."""
     remark(f"The device ran out of memory; the model was run on batches of {rows} rows instead.")
+    _note("batches halved", rows)
+
+
+def _note(why: str, rows: int) -> None:
+    if (lent := _lent.get()) and lent.note:
+        lent.note(why, rows)
 
 
 class CheckInfo(Frozen):
@@ -791,6 +800,8 @@ class CheckInfo(Frozen):
         requirements: Catalog ids it is evidence for.
         instead: Checks that ask something alike of subjects that this one cannot measure.
         repeatable: Whether the same inputs give the same numbers; not where time is measured.
+        mixed: Whether it may search in mixed precision (its parameter `precision`), because what it says of a row is
+            decided in full precision; never where the numbers themselves would be others.
     """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")
@@ -807,6 +818,7 @@ class CheckInfo(Frozen):
     requirements: tuple[str, ...]
     instead: tuple[str, ...] = ()
     repeatable: bool = True
+    mixed: bool = False
 
 
 class Condition(Frozen):

@@ -36,7 +36,7 @@ class Planned(Frozen):
         seconds: How long it is expected to take; None where nothing is known, 0 where nothing is done.
         by: What the expectation is from: "last run", "model calls" (the model's share alone), or nothing.
         memory_bytes: The most that the process holds meanwhile; None where nothing is known.
-        memory_by: What that is from: "last run", "model and data", or nothing.
+        memory_by: What that is from: "last run", "model and data" (at least so much), or nothing.
     """
 
     check: str
@@ -104,6 +104,11 @@ class Plan(Frozen):
         """The most the workers hold together; None where nothing is known of any check."""
         held = sorted((item.memory_bytes for item in self.due if item.memory_bytes is not None), reverse=True)
         return sum(held[: self.workers or 1]) or None
+
+    @property
+    def memory_is_least(self) -> bool:
+        """Whether it may well be more, for some checks have not been run yet."""
+        return any(item.memory_by != "last run" for item in self.due)
 
 
 def plan(measurement: Measurement, jobs: Sequence[Job]) -> Plan:

@@ -140,3 +140,33 @@ def spread_part(subject: Subject, params: RoomParams, seed: int, k: int) -> Any:
 
 def spreading(name: str = "trial.spread") -> Check:
     return replace(check(name), measure=measure_spread)
+
+
+TRAINED = """
+import os, time
+from pathlib import Path
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+ROOM = Path(__file__).parent / "room"
+
+def rows(seed, n):
+    x = np.random.default_rng(seed).normal(size=(n, 4)).astype("float32")
+    return x, x[:, :3].argmax(1)
+
+def test(): return rows(1, 60)
+def train(): return rows(2, 90)
+
+class Noted(LogisticRegression):
+    def fit(self, x, y):
+        if ROOM.is_dir():
+            (ROOM / f"{os.getpid()}-{time.time_ns()}").touch()
+            time.sleep(0.1)
+        return super().fit(x, y)
+
+def model(): return Noted().fit(*train())
+"""
+"""A system whose model notes, where there is a folder for it, by which process it is trained anew."""
+TRAINED_TARGET: dict[str, Any] = {**TARGET, "model": {"load": "system:model"}}
+TRAINING = ("auditability.reproducibility", "data.label_noise", "privacy.membership_inference")
+"""Checks that train it."""

@@ -65,7 +65,8 @@ ALLOWED = {
     "answering": "evidence_files files applicability criteria project protection questionnaire replies model " + GROUND,
     "keeping": "files canonical contract",
     "batches": "keeping contract",
-    "observing": "model errors",
+    "tracing": "",
+    "observing": "tracing contract model errors",
     "executors": "executors batches engine keeping observing subjects model " + GROUND,
     "assessment": "assessor applicability engine executors observing project registry subjects judgement verdicts "
     "criteria ledger canonical model " + GROUND,

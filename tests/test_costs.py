@@ -189,13 +189,13 @@ class Asked(LogisticRegression):
 
     count = 0
 
-    def predict(self, rows: np.ndarray) -> Any:
-        self.count += len(rows)
-        return super().predict(rows)
+    def predict(self, X: np.ndarray) -> Any:
+        self.count += len(X)
+        return super().predict(X)
 
-    def predict_proba(self, rows: np.ndarray) -> Any:
-        self.count += len(rows)
-        return super().predict_proba(rows)
+    def predict_proba(self, X: np.ndarray) -> Any:
+        self.count += len(X)
+        return super().predict_proba(X)
 
 
 @pytest.mark.parametrize("name", ASKED)

@@ -7,19 +7,24 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from executing import PARTS, SYSTEM, TABLE, TARGET, RoomParams, check, spreading
+from commands import Run
+from executing import PARTS, SYSTEM, TABLE, TARGET, TRAINED, TRAINED_TARGET, TRAINING, RoomParams, check, spreading
 
+from assessor import ledger
 from assessor.assessment import HERE, Measurement, Place
 from assessor.engine import Job
 from assessor.errors import UsageError
-from assessor.executors import Executor, Pool, Serial, executor_of, pool
-from assessor.executors.cluster import Cluster, _environment
-from assessor.model import CheckRun, TargetSpec
+from assessor.executors import Executor, Pool, Serial, Task, executor_of, hint_of_threads, pool
+from assessor.executors.cluster import Cluster, _environment, _spreads
+from assessor.model import CheckRun, SubjectRecord, TargetSpec
+from assessor.project import Project
 from assessor.registry import load_checks
+from assessor.verify import verify
 
 VOLATILE = {"started", "seconds", "peak_memory_bytes"}
 REAL = ("reliability.performance", "robustness.pgd_accuracy", "generalization.gap", "uncertainty.calibration")
@@ -89,6 +94,7 @@ def cluster() -> Iterator[Any]:
     ray: Any = pytest.importorskip("ray")
     environment = {**_environment(), "PYTHONPATH": str(Path(__file__).parent)}
     ray.init(
+        "local",
         num_cpus=2,
         object_store_memory=100 * 2**20,
         include_dashboard=False,
@@ -108,8 +114,27 @@ def test_the_executor_is_named() -> None:
     assert executor_of("local", 3) == Pool(3)
     assert executor_of("ray") == Cluster(None, None)
     assert executor_of("ray://head:10001", 4) == Cluster("ray://head:10001", 4)
-    with pytest.raises(UsageError, match="found slurm, wanted local, ray or ray://HOST:PORT"):
-        executor_of("slurm")
+    assert executor_of("10.0.0.7:6379") == Cluster("10.0.0.7:6379", None)
+    for name in ("slurm", "ray://head", "ray:/head:1"):
+        with pytest.raises(UsageError, match=f"found {name}, wanted local, ray, ray://HOST:PORT, or HOST:PORT"):
+            executor_of(name)
+
+
+def test_a_hint_on_threads_where_nobody_has_set_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assessor.executors.cores", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert hint_of_threads(Pool(2)) is None
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert hint_of_threads(Serial()) is None
+    for executor in (Pool(2), Cluster(None, None)):
+        assert "all 4 cores; OMP_NUM_THREADS=1 before the command is faster" in str(hint_of_threads(executor))
+
+
+def test_pieces_are_not_handed_out_by_a_check_that_holds_a_gpu(tmp_path: Path) -> None:
+    record = SubjectRecord(kind="torch", model_sha256=None, data={})
+    task = Task(TargetSpec.model_validate(TARGET), tmp_path, "cpu", False, record, tmp_path)
+    assert _spreads(task)
+    assert not any(_spreads(replace(task, device=device)) for device in ("cuda", "cuda:1"))
 
 
 def test_all_checks_can_be_sent() -> None:
@@ -313,6 +338,52 @@ def test_ray_begins_anew_what_was_killed(folder: Folder, cluster: Any, attempt: 
 
 
 @pytest.mark.slow
+def test_a_killed_worker_leaves_one_result_and_one_line_of_each_check(
+    make_folder: Callable[..., Project], run: Run, cluster: Any
+) -> None:
+    """The whole way: command line, spread checks, a worker killed while it trains, results, ledger."""
+    alone, project = (make_folder(name, target=TRAINED_TARGET) for name in ("alone", "ray"))
+    for one in (alone, project):
+        (one.folder / "system.py").write_text(TRAINED)
+    wanted = [*TRAINING, "reliability.performance"]
+    assert run("check", "run", *wanted, "--project", alone.folder).code == 0
+    room = project.folder / "room"
+    room.mkdir()
+    killed: list[int] = []
+
+    def kill() -> None:
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit and len(list(room.iterdir())) < 7:
+            time.sleep(0.01)
+        newest = max(room.iterdir(), key=lambda file: file.name.split("-")[1])
+        killed.append(int(newest.name.split("-")[0]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    done = run("check", "run", *wanted, "--executor", "ray", "--jobs", 2, "--project", project.folder)
+    killer.join()
+    assert done.code == 0, done
+    assert killed[0] != os.getpid()
+    assert len({file.name.split("-")[0] for file in room.iterdir()}) >= 3
+    actions = [entry.action for entry in ledger.entries(project.ledger_bytes())]
+    assert sorted(actions) == sorted(["init", *(f"check run {name}" for name in wanted)])
+    assert [len(list((project.folder / "results" / name).iterdir())) for name in wanted] == [1] * len(wanted)
+    assert {finding.status for finding in verify(project.folder)} == {"ok"}
+    found, serial = (
+        {name: one.model_dump(mode="json", exclude=VOLATILE) for name, one in each.runs().items()}
+        for each in (project, alone)
+    )
+    different = {
+        (name, field): (found[name][field], serial[name][field])
+        for name in wanted
+        for field in serial[name]
+        if found[name].get(field) != serial[name][field]
+    }
+    assert not different
+
+
+@pytest.mark.slow
 def test_one_check_is_done_by_all_workers_of_ray(folder: Folder, cluster: Any) -> None:
     (alone,) = folder.run(folder.spread())
     folder.clear()
@@ -326,6 +397,46 @@ def test_one_check_is_done_by_all_workers_of_ray(folder: Folder, cluster: Any) -
 def test_a_check_that_kills_each_of_its_workers_ends_a_run_on_ray(folder: Folder, cluster: Any) -> None:
     with pytest.raises(UsageError, match="its worker process died 4 times"):
         folder.run(folder.parts(deaths=99)[:1], cluster)
+
+
+@pytest.mark.slow
+def test_a_piece_that_kills_each_of_its_workers_ends_a_run(folder: Folder, cluster: Any) -> None:
+    for executor in (Pool(2), cluster):
+        with pytest.raises(UsageError, match=r"trial\.spread: its worker process died 4 times"):
+            folder.run(folder.spread(deaths=99), executor)
+        assert len(list(folder.room.glob("death-*"))) == 4
+        folder.clear()
+
+
+@pytest.mark.slow
+def test_a_run_on_ray_that_is_cancelled_keeps_what_is_done_and_ends_what_runs(folder: Folder, cluster: Any) -> None:
+    jobs, slow = folder.parts(), folder.spread(seed=5, pause=60.0)
+
+    def interrupt(run: CheckRun) -> None:
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit and not list(folder.room.glob("5-*")):
+            time.sleep(0.02)  # until a piece of the slow one is being done
+        folder.saved.append(run)
+        raise KeyboardInterrupt
+
+    place = Place(folder.path, folder.path / "kept", dict, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Measurement(place, folder.target, executor=cluster).run([jobs[0], *slow], [])
+    assert [run.check for run in folder.saved] == ["trial.parts_0"]
+    pids = {int(file.name.split("-")[2]) for file in folder.room.glob("5-*")}
+    assert pids
+    limit = time.monotonic() + 30
+    while any(map(alive, pids)) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not any(map(alive, pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_without_ray_the_extra_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,6 +225,13 @@ def test_github_annotations() -> None:
         assert name == github.COMMANDS[item.level]
 
 
+def test_the_name_of_a_baseline_is_no_command() -> None:
+    baseline = {"where": "main\n::error::x\r::add-mask::y", "integrity": "", "tests": "numbers tested: 1"}
+    made = report((Group.BLOCKING, finding(1, "x"))).model_copy(update={"baseline": baseline})
+    assert len(commands(written(made, "github"))) == 1
+    assert "Baseline: main ::error::x ::add-mask::y; numbers tested: 1" in written(made, "github")
+
+
 # The escapes that GitHub documents ("Workflow commands", and @actions/core), by hand and not by our table.
 @pytest.mark.parametrize(
     ("text", "as_message", "as_property"),

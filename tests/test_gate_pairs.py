@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import inspect
 import json
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commands import Run
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -22,12 +26,14 @@ from assessor.assessment import Assessment
 from assessor.canonical import canonical_json
 from assessor.claims import read_claims
 from assessor.comparison import LEVEL, Change, compare_numbers, difference_of
-from assessor.contract import Better, Metric, Outcomes, Result, Split, collecting
+from assessor.contract import Better, Metric, Outcomes, Result, Split, Task, collecting
 from assessor.model import CheckRun
 from assessor.paired_test import Pairs, difference_in_pairs, pairs_of
 from assessor.project import Project
 from assessor.registry import load_checks
 from assessor.report import report_html
+from assessor.subjects.torch_module import TorchSubject
+from assessor_checks._inputs import chosen_rows
 from assessor_checks._intervals import clopper_pearson
 
 Make = Callable[..., Any]
@@ -113,6 +119,62 @@ def test_results_without_outcomes_are_written_as_ever(make_run: Make) -> None:
     assert CheckRun.model_validate_json(canonical_json(old)) == old
     new = make_run(metrics=(share(hits),), outcomes=Outcomes.of("accuracy", hits, split_of()))
     assert CheckRun.model_validate_json(canonical_json(new)) == new
+
+
+EPS = 0.3
+KEEPING: dict[str, dict[str, Any]] = {
+    "reliability.performance": {},
+    "robustness.pgd_accuracy": {"eps": EPS, "norm": "l2", "curve": [0.5, 2.0], "max_samples": 50},
+    "robustness.autoattack": {"eps": EPS, "norm": "l2", "steps": 20, "queries": 60, "max_samples": 50},
+    "robustness.decision_attack": {"eps": EPS, "norm": "l2", "queries": 1500, "max_samples": 50},
+    "robustness.certified_accuracy": {"radius": 0.1, "sigma": 0.2, "most": 2000, "max_samples": 50},
+    "robustness.flatness_certificate": {"eps": EPS, "space": "input"},
+    "uncertainty.conformal_coverage": {},
+}
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_checks_keep_the_outcomes_of_the_rows_they_say(name: str) -> None:
+    """A linear model, of which every row's distance to the other class is known."""
+    rng = np.random.default_rng(3)
+    x, weight = rng.standard_normal((200, 4)).astype(np.float32), np.array([1.0, -2.0, 0.5, 0.0])
+    labels = ((x @ weight > 0) ^ (rng.random(200) < 0.1)).astype(np.int64)
+    split = Split(name="test", labels=labels, sha256="a" * 64, features=x)
+    subject = TorchSubject(linear(weight), Task.BINARY, ("no", "yes"), {"test": split})
+    check = load_checks()[name]
+    result = check.measure(subject, check.params(**KEEPING[name]), 5)
+    (found,) = result.outcomes
+    (primary,) = (metric for metric in result.metrics if metric.primary)
+    assert found.metric == primary.name
+    places = chosen_rows(200, found.n, 5)
+    if name == "uncertainty.conformal_coverage":
+        places = np.sort(np.random.default_rng([5, 0]).permutation(200)[100:])
+    some = KEEPING[name].get("max_samples") or name == "uncertainty.conformal_coverage"
+    (same_rows,) = Outcomes.of(found.metric, np.ones(found.n, dtype=bool), split, places if some else None)
+    assert same_rows.rows == found.rows
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(found.bits), dtype=np.uint8))[: found.n].astype(bool)
+    right, distance = (x @ weight > 0) == labels, np.abs(x @ weight) / np.linalg.norm(weight)
+    if name == "uncertainty.conformal_coverage":
+        assert bits[right[places]].mean() > bits[~right[places]].mean()
+    elif name == "robustness.certified_accuracy":
+        assert bits.any()
+        assert not (bits & (~right[places] | (distance[places] < 0.1))).any()
+    else:
+        reach = 0.0 if name == "reliability.performance" else EPS
+        assert (bits == (right & (distance > reach))[places]).all()
+
+
+def test_every_check_that_keeps_outcomes_is_among_them() -> None:
+    sources = {name: Path(inspect.getfile(check.measure)).read_text() for name, check in load_checks().items()}
+    assert {name for name, text in sources.items() if re.search(r"\boutcomes=", text)} == set(KEEPING)
+
+
+def linear(weight: np.ndarray) -> torch.nn.Linear:
+    net = torch.nn.Linear(len(weight), 1)
+    with torch.no_grad():
+        net.weight.copy_(torch.from_numpy(weight[None]))
+        net.bias.zero_()
+    return net
 
 
 # --- the test --------------------------------------------------------------------------------------------------------

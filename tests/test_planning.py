@@ -108,6 +108,9 @@ def test_what_it_comes_to() -> None:
     checks = (due(10, 5), due(2, 7), due(None, None), Planned(check="a.c", state=State.MEASURED, seconds=0))
     alone = Plan(device="cpu", workers=1, batch_rows=0, batch_seconds=0, checks=checks)
     assert (alone.seconds, alone.unknown, alone.memory_bytes) == (12, 1, 7)
+    assert alone.memory_is_least
+    ran = Planned(check="a.b", state=State.DUE, seconds=1, memory_bytes=5, memory_by="last run")
+    assert not alone.model_copy(update={"checks": (ran, checks[-1])}).memory_is_least
     two = alone.model_copy(update={"workers": 2})
     assert (two.seconds, two.memory_bytes) == (10, 12)  # the longest check cannot be shared
     assert Plan(device="cpu", workers=None, batch_rows=0, batch_seconds=0, checks=()).seconds == 0
@@ -129,3 +132,26 @@ def test_more_rows_drawn_or_steps_cost_more() -> None:
     assert rows("robustness.noise_accuracy", levels=(0.1, 0.2), draws=3, max_samples=4) == 4 * 7
     assert rows("robustness.autoattack", steps=2, queries=5) == 10 * (3 * 2 * 5 + 5)
     assert rows("robustness.pgd_accuracy", steps=2, restarts=1, curve=()) == 10 * (3 * 2 * 2 + 300)
+
+
+def test_what_is_added_to_what_is_held() -> None:
+    """The largest split that is in memory, and a gradient of the weights where there are gradients."""
+    from types import SimpleNamespace
+
+    import numpy as np
+    import torch
+
+    from assessor.contract import Need, Split
+    from assessor.planning import _added
+
+    def split(features: np.ndarray | None) -> Split:
+        return Split("test", np.zeros(5), "0", features=features)
+
+    splits = {
+        "test": split(np.zeros((5, 4), np.float32)),
+        "train": split(np.zeros((50, 4), np.float32)),
+        "ood": split(None),
+    }
+    module = SimpleNamespace(splits=splits, offers={Need.GRADIENTS}, module=torch.nn.Linear(4, 3))
+    assert _added(module) == 50 * 4 * 4 + (4 * 3 + 3) * 4  # type: ignore[arg-type]
+    assert _added(SimpleNamespace(splits=splits, offers=set())) == 50 * 4 * 4  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from assessor.contract import Subject
     from assessor.engine import Job
     from assessor.model import CheckRun, SubjectRecord
+    from assessor.planning import Plan
 
 LONG_SECONDS = 60.0  # a run that is expected to take longer says so before
 
@@ -103,7 +104,9 @@ def run(
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Checks run at a time; default: 1.", show_default=False)
     ] = None,
-    executor: Annotated[str, typer.Option(help="local, ray, or ray://HOST:PORT of a cluster.")] = "local",
+    executor: Annotated[
+        str, typer.Option(help="local, ray, ray://HOST:PORT of a cluster, or HOST:PORT on one of its nodes.")
+    ] = "local",
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is already measured.")] = False,
     trust: Annotated[
         bool, typer.Option("--trust", help="Load the model even where its files, or their format, can run code.")
@@ -121,11 +124,13 @@ def run(
 ) -> None:
     """Measure. Finished checks are kept, so a second run goes on where the first one stopped."""
     from assessor.assessment import planned
-    from assessor.executors import executor_of
+    from assessor.executors import executor_of, hint_of_threads
     from assessor.model import Status
     from assessor.observing import logging_to, spanned
 
     chosen, folder = executor_of(executor, jobs), open_project(project)
+    if not as_json and (hint := hint_of_threads(chosen)):
+        err().print(hint)
     runs: list[CheckRun] = []
     with progress() as step, logging_to(log_json), spanned("assessor check run"):
         measurement, wanted, guarding = planned(
@@ -179,12 +184,17 @@ def freeze(
 
 
 def print_profiles(folder: Path, checks: list[str]) -> None:
-    """The functions that took most of each check's time."""
-    from assessor.observing import slowest
+    """Where the profiles of each check are, and the functions that took most of its time."""
+    from assessor.observing import profiles, slowest
 
-    for path in [folder / f"{check}.prof" for check in checks if (folder / f"{check}.prof").exists()]:
-        out().print(f"[bold]{plain(path.stem)}[/]  {plain(path)}")
-        for seconds, where in slowest(path):
+    for check in checks:
+        functions, operations = profiles(folder, check)
+        if not functions.exists():
+            continue
+        out().print(f"[bold]{plain(check)}[/]  {plain(functions)}")
+        if operations.exists():
+            out().print(f"  {_('operations of PyTorch, for a browser:')}  {plain(operations)}")
+        for seconds, where in slowest(functions):
             out().print(f"  {seconds:8.3f} s  {plain(where)}")
 
 
@@ -199,7 +209,7 @@ def print_expected(measurement: Measurement, subject: Subject, record: SubjectRe
         _("checks to measure: {due}, measured already: {done}", due=len(found.due), done=found.measured),
         _("expected time: about {time}", time=duration(found.seconds)),
         *([_("of unknown length: {unknown}", unknown=found.unknown)] if found.unknown else []),
-        *([_("memory: about {mib} MiB", mib=mebibytes(found.memory_bytes))] if found.memory_bytes else []),
+        *([told_memory(found)] if found.memory_bytes else []),
         _("each by itself:  assessor check run --plan"),
     ]
     err().print("; ".join(told))
@@ -214,9 +224,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
-def mebibytes(size: int) -> str:
-    """A size in MiB, as a whole number."""
-    return f"{size / 2**20:.0f}"
+def told_memory(found: Plan) -> str:
+    """What the workers hold together, in words."""
+    size = f"{(found.memory_bytes or 0) / 2**20:.0f}"
+    return (
+        _("memory: at least {mib} MiB", mib=size) if found.memory_is_least else _("memory: about {mib} MiB", mib=size)
+    )
 
 
 def print_plan(measurement: Measurement, wanted: list[Job], *, as_json: bool) -> None:
@@ -233,9 +246,9 @@ def print_plan(measurement: Measurement, wanted: list[Job], *, as_json: bool) ->
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in (_("check"), "", _("expected"), _("from"), _("memory"), _("from")):
         table.add_column(column, no_wrap=True)
-    for item in sorted(found.checks, key=lambda item: (item.state, -(item.seconds or 0))):
+    for item in sorted(found.checks, key=lambda item: (item.state, item.seconds is None, -(item.seconds or 0))):
         expected = "" if item.state != "due" else _("unknown") if item.seconds is None else f"{item.seconds:.1f} s"
-        memory = "" if item.memory_bytes is None else f"{mebibytes(item.memory_bytes)} MiB"
+        memory = "" if item.memory_bytes is None else f"{item.memory_bytes / 2**20:.0f} MiB"
         by, held_by = (_(word) if word else "" for word in (item.by, item.memory_by))
         table.add_row(item.check, _(item.state), expected, by, memory, held_by)
     console = out()
@@ -254,8 +267,10 @@ def print_plan(measurement: Measurement, wanted: list[Job], *, as_json: bool) ->
             seconds=seconds,
         )
     )
+    if any(item.by == "model calls" for item in found.due):
+        console.print(_("from model calls: without what a check computes itself"))
     if found.memory_bytes is not None:
-        console.print(_("memory: about {mib} MiB", mib=mebibytes(found.memory_bytes)))
+        console.print(told_memory(found))
 
 
 def print_runs(runs: list[CheckRun]) -> None:

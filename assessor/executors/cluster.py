@@ -31,7 +31,8 @@ class Cluster:
     """Tasks on a cluster; Ray begins one anew whose worker or node died, and each check is stored once.
 
     Attributes:
-        address: "ray://HOST:PORT" of a cluster that is there; None for one on this machine, which ends with the run.
+        address: "ray://HOST:PORT" or "HOST:PORT" of a cluster that is there; None for one on this machine, which ends
+            with the run.
         jobs: How many checks are run at a time; None for as many as there is room for.
     """
 
@@ -67,14 +68,14 @@ class Cluster:
         here: dict[str, Any] = {"num_cpus": self.jobs or cores(), "object_store_memory": STORE_BYTES}
         try:
             ray.init(
-                self.address,
+                self.address or "local",  # even where another cluster runs on this machine
                 include_dashboard=False if self.address is None else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": _environment()},
                 **(here if self.address is None else {}),
             )
-        except (ConnectionError, RuntimeError, ValueError) as fault:
+        except (ConnectionError, ImportError, RuntimeError, ValueError) as fault:
             raise UsageError(f"--executor {self.address or 'ray'}: cannot be reached: {fault}") from fault
         try:
             yield
@@ -265,7 +266,7 @@ def measured(given: list[Any], job: Job, desk: Any) -> CheckRun:
     desk.tell.remote(job.check.id, "", 0, 0)
 
     def told(*part: Any) -> None:
-        desk.tell.remote(*part)
+        _tell(desk, *part)
 
     lost: list[BaseException] = []
 
@@ -286,6 +287,13 @@ def measured(given: list[Any], job: Job, desk: Any) -> CheckRun:
     return _refuse_lost(run, lost)
 
 
+def _tell(desk: Any, *part: Any) -> None:
+    """Leave a message; what happened is waited for, so that it lies there before the check's result does."""
+    left = desk.tell.remote(*part)
+    if len(part) > len(("check", "what", "done", "total")):
+        _ray().get(left)
+
+
 def _refuse_lost(run: CheckRun, lost: list[BaseException]) -> CheckRun:
     if lost:
         raise died(run.check) from lost[0]
@@ -302,7 +310,7 @@ def piece_done(given: list[Any], job: Job, desk: Any, work: bytes, item: bytes) 
     task, subject = _subject(given)
 
     def told(*part: Any) -> None:
-        desk.tell.remote(*part)
+        _tell(desk, *part)
 
     return task.done(Piece(job, work, item), subject, _Remote(desk), told)
 

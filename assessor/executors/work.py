@@ -19,7 +19,7 @@ from assessor.engine import Job, fixed_randomness, run_job, scope_of, subject_re
 from assessor.errors import UsageError
 from assessor.keeping import Folder, Store, lent_from
 from assessor.model import CheckRun, SubjectRecord, TargetSpec
-from assessor.observing import profiled
+from assessor.observing import Happened, begun, profiled, watched
 
 RETRIES = 3
 """How often a check is begun again after its worker died, before the run ends."""
@@ -44,7 +44,8 @@ class Task:
         record: Digests of what is measured.
         parts: Folder for parts of checks that were stopped.
         fresh: Whether to find no part that an earlier run has kept.
-        profile: Folder for a profile of each check; None for none.
+        profile: Whether a profile of each check is wanted.
+        watched: Whether somebody wants to know what happens meanwhile.
         threads: Torch's threads: sums depend on their number, so every worker has as many as the process that asks.
     """
 
@@ -56,7 +57,8 @@ class Task:
     parts: Path
     any_gpu: bool = False
     fresh: bool = False
-    profile: Path | None = None
+    profile: bool = False
+    watched: bool = False
     threads: int | None = field(default_factory=torch_threads)
 
     def loaded(self) -> Subject:
@@ -87,9 +89,11 @@ class Task:
         """One check, with its parts kept in `store`; `spread` hands pieces of its work to other workers."""
         from assessor.subjects import importable
 
-        imports = importable(self.folder)  # a model may import when it is called
+        tell, imports = _telling(told, job), importable(self.folder)  # a model may import when it is called
+        if self.watched:
+            tell(begun())
         lent = replace(self._lent(job, subject, store, told), spread=spread)
-        with imports, lending(lent), profiled(self.profile, job.check.id):
+        with imports, lending(lent), profiled(job.check.id, tell if self.profile else None):
             return run_job(job, subject, self.record)
 
     def done(self, piece: Piece, subject: Subject, store: Store, told: Told) -> bytes:
@@ -107,7 +111,13 @@ class Task:
     def _lent(self, job: Job, subject: Subject, store: Store, told: Told) -> Lent:
         scope = scope_of(job, self.record, subject.device)
         lent = lent_from(store, scope, partial(told, job.check.id), fresh=self.fresh)
-        return replace(lent, rows=rows_by_trial(subject, self.record.model_sha256, store))
+        lent = replace(lent, rows=rows_by_trial(subject, self.record.model_sha256, store))
+        return watched(lent, _telling(told, job)) if self.watched else lent
+
+
+def _telling(told: Told, job: Job) -> Callable[[Happened], None]:
+    """Tells what happens while a check is run."""
+    return lambda happened: told(job.check.id, "", 0, 0, happened)
 
 
 Spread = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
@@ -223,8 +233,11 @@ class Work:
 class Told(Protocol):
     """Told how far a check is."""
 
-    def __call__(self, check: str, what: str, done: int, total: int, /) -> None:
-        """Which check, which part is done next, how many are done, of how many; no part when the check begins."""
+    def __call__(self, check: str, what: str, done: int, total: int, happened: Happened | None = None, /) -> None:
+        """Which check, which part is done next, how many are done, of how many; no part when the check begins.
+
+        What happened, for who watches, comes without any of that.
+        """
 
 
 class Executor(Protocol):

@@ -41,7 +41,8 @@ def closing(report: GateReport) -> list[str]:
     decision, baseline = report.decision, report.baseline
     said = [counted(decision), _("gate {sentence}", sentence=decision.sentence)]
     if baseline:
-        said.insert(0, _("Baseline: {where}", where=f"{baseline['where']}; {baseline['tests']}"))
+        where = " ".join(baseline["where"].split())  # one line: a name may hold any sign
+        said.insert(0, _("Baseline: {where}", where=f"{where}; {baseline['tests']}"))
     if decision.mode == "observe":
         said.append(_("THE GATE ONLY OBSERVES (policy mode: observe); enforced, it would end with {code}",
                       code=decision.enforced_code))  # fmt: skip

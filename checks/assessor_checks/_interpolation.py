@@ -13,21 +13,22 @@ changed: states are lent to them for a pass.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from assessor.contract import NotApplicable, Subject, in_batches
+from assessor.contract import NotApplicable, Subject, halved, in_batches, remark_batches
 from assessor_checks import _layers
 from assessor_checks._losses import per_sample_loss
 
 REPLICATES = 1000
+T = TypeVar("T")
 ROWS = 1024  # rows a forward pass
 _STACKED = 2**26  # entries of states or of per-sample gradients held at once
 _CHUNK = 8_000_000  # entries of a bootstrap's draws held at once
@@ -158,6 +159,24 @@ class Landscape:
         self._outputs, self._refresh = _Outputs(subject), refresh
         self._scratch = None if refresh is None else _training_norms(subject.module)
         self._batches = True
+        self._most: int | None = None  # rows of a chunk, once memory ran out
+
+    @property
+    def _rows(self) -> int:
+        return self._most or ROWS
+
+    def _in_room(self, compute: Callable[[], T]) -> T:
+        """`compute()`, which takes `_rows` rows at once; where the device has no room for them, half as many."""
+        smaller = 0
+        while True:
+            try:
+                found = compute()
+            except torch.OutOfMemoryError as full:
+                self._most = smaller = halved(self._rows, full)
+            else:
+                if smaller:
+                    remark_batches(smaller)
+                return found
 
     def outputs(self, state: State, inputs: torch.Tensor) -> torch.Tensor:
         """Outputs (n, C) or (n,) of the network of this state, differentiable in the state."""
@@ -203,8 +222,11 @@ class Landscape:
             stacked = {name: torch.stack([state[name] for state in moving]) for name in path.start}
             try:
                 run = vmap(lambda moved, x: self.outputs({**path.base, **moved}, x), in_dims=(0, None))
-                rows = max(1, ROWS // len(alphas))
-                outputs = torch.cat([run(stacked, chunk) for chunk in self.inputs.split(rows)], dim=1)
+                outputs = self._in_room(
+                    lambda: torch.cat(
+                        [run(stacked, chunk) for chunk in self.inputs.split(max(1, self._rows // len(alphas)))], dim=1
+                    )
+                )
                 labels = self.labels.repeat(len(alphas))
                 return per_sample_loss(self.task, outputs.flatten(0, 1).double(), labels).reshape(len(alphas), -1)
             except RuntimeError:  # some modules cannot be batched over their parameters; one by one gives the same
@@ -216,15 +238,19 @@ class Landscape:
         """The state with its running statistics recomputed, where there are rows to refresh from."""
         if self._scratch is None or self._refresh is None:
             return state
-        norms = normalisations(self._scratch)
+        scratch, rows = self._scratch, self._refresh
+        return self._in_room(lambda: self._refreshed(scratch, rows, state))
+
+    def _refreshed(self, scratch: torch.nn.Module, rows: torch.Tensor, state: State) -> State:
+        norms = normalisations(scratch)
         fresh = dict(state)
         for name in norms:
             for buffer in ("running_mean", "running_var"):
                 fresh[f"{name}.{buffer}"] = torch.zeros_like(state[f"{name}.{buffer}"])
-        for seen, chunk in enumerate(self._refresh.tensor_split(-(-len(self._refresh) // ROWS)), start=1):
+        for seen, chunk in enumerate(rows.tensor_split(-(-len(rows) // self._rows)), start=1):
             for norm in norms.values():
                 norm.momentum = 1 / seen
-            functional_call(self._scratch, fresh, (chunk,))
+            functional_call(scratch, fresh, (chunk,))
         return fresh
 
     def expansion(self, path: Line) -> Ends:
@@ -243,15 +269,19 @@ class Landscape:
         Raises:
             RuntimeError: The module cannot be differentiated, or not twice.
         """
+        (loss_a, slope_a, bend_a), (loss_b, slope_b, bend_b) = self._in_room(lambda: self._expansion(path)).tolist()
+        return Ends((loss_a, loss_b), (slope_a, slope_b), (bend_a, bend_b))
+
+    def _expansion(self, path: Line) -> torch.Tensor:
+        """(2, 3) mean loss, slope and curvature at both ends."""
         found = torch.zeros(2, 3, dtype=torch.float64, device=self.inputs.device)
         step = {name: path.end[name] - value for name, value in path.start.items()}
         with _layers.twice_differentiable(self._outputs):
             for end, alpha in enumerate((0.0, 1.0)):
                 state = self.refreshed(path.at(alpha))
-                for x, y in zip(self.inputs.split(ROWS), self.labels.split(ROWS), strict=True):
+                for x, y in zip(self.inputs.split(self._rows), self.labels.split(self._rows), strict=True):
                     found[end] += self._derivatives(state, step, x, y) / len(self.inputs)
-        (loss_a, slope_a, bend_a), (loss_b, slope_b, bend_b) = found.tolist()
-        return Ends((loss_a, loss_b), (slope_a, slope_b), (bend_a, bend_b))
+        return found
 
     def _derivatives(self, state: State, step: State, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """(3,) sum of the losses at `state` and of their first and second derivative along `step`."""
@@ -280,8 +310,11 @@ class Landscape:
         """
         state = self.refreshed(state)
         chosen = {name: state[name] for name in names}
+        return self._in_room(lambda: self._fisher(state, chosen))
+
+    def _fisher(self, state: State, chosen: State) -> State:
         total = {name: torch.zeros_like(value) for name, value in chosen.items()}
-        rows = max(1, min(ROWS, _STACKED // max(1, sum(value.numel() for value in chosen.values()))))
+        rows = max(1, min(self._rows, _STACKED // max(1, sum(value.numel() for value in chosen.values()))))
         for x, y in zip(self.inputs.split(rows), self.labels.split(rows), strict=True):
             for name, squares in self._squared_gradients(state, chosen, x, y).items():
                 total[name] += squares / len(self.inputs)
@@ -297,6 +330,8 @@ class Landscape:
             try:
                 found: State = vmap(grad(loss), in_dims=(None, 0, 0))(chosen, x, y)
                 return {name: value.square().sum(dim=0) for name, value in found.items()}
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError:  # some modules cannot be batched; one by one gives the same
                 self._batches = False
         total = {name: torch.zeros_like(value) for name, value in chosen.items()}

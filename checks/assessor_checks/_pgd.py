@@ -13,12 +13,14 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 
 from assessor.contract import NotApplicable, in_batches, progress
 from assessor_checks._balls import FAR, NEAR, Ball, Box, Neighbourhood
+from assessor_checks._mixed import Claims, Mixed
 
 ROWS = 1024  # rows attacked at once; bounds memory
 STEP_RATIO = 2.5  # step = 2.5 radius / steps, so that every point of the ball can be reached (Madry et al.)
@@ -41,6 +43,7 @@ __all__ = [
     "dlr",
     "likeliest_wrong",
     "look",
+    "mixed",
     "objective",
 ]  # with Box, which lives beside the balls
 
@@ -207,8 +210,8 @@ class Tally:
         model_rows: Rows put through the model.
     """
 
-    def __init__(self, inputs: torch.Tensor) -> None:
-        """Begin with all rows (n, ...) standing and at work."""
+    def __init__(self, inputs: torch.Tensor, logits_of: Logits | None = None) -> None:
+        """Begin with all rows (n, ...) standing and at work; what `Mixed` logits claim is confirmed first."""
         n, device = len(inputs), inputs.device
         self.marks = torch.zeros(n, 3, dtype=torch.bool, device=device)
         self.marks[:, 0] = True
@@ -217,6 +220,7 @@ class Tally:
         self._alive = self.marks[:, 0].clone()
         self._wide = torch.promote_types(inputs.dtype, torch.float32)  # half precision would overflow
         self._sums = torch.zeros(n, dtype=self._wide, device=device)  # of all seen: not finite where anything was not
+        self._claims = Claims(inputs, logits_of.full) if isinstance(logits_of, Mixed) else None
 
     def note(
         self,
@@ -224,6 +228,7 @@ class Tally:
         labels: torch.Tensor,
         gradient: torch.Tensor | None = None,
         within: torch.Tensor | None = None,
+        points: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Note what one pass of the rows at work showed.
 
@@ -232,6 +237,7 @@ class Tally:
             labels: (k,) true classes.
             gradient: (k, ...) if there was a backward pass.
             within: (k,) bool, points that lie where a row may be moved; all if None.
+            points: (k, ...) what was passed; only a search by `Mixed` needs them.
 
         Returns:
             (k,) bool, misclassified points; never one whose logits are not finite.
@@ -239,7 +245,11 @@ class Tally:
         sums = logits.sum(dim=1, dtype=self._wide)
         wrong = logits.argmax(dim=1) != labels
         wrong &= (sums - sums) == 0  # false for NaN and infinity, and cheaper than isfinite
-        self._alive &= ~(wrong if within is None else wrong & within)
+        fooled = wrong if within is None else wrong & within
+        if self._claims is None or points is None:
+            self._alive &= ~fooled
+        else:
+            self._claims.note(fooled, points, labels)
         self._sums += sums
         if gradient is not None:
             self._sums += gradient.flatten(1).sum(dim=1, dtype=self._wide)
@@ -252,32 +262,51 @@ class Tally:
 
     def survivors(self) -> torch.Tensor | None:
         """Positions of the rows that stand among those at work, which they are from now on; None while few fell."""
+        self._settle()
         keep = self._alive.nonzero().squeeze(1)
         if len(keep) > _WORTH * len(self._rows):
             return None
         self.close()
         self._rows, self._alive, self._sums = self._rows[keep], self._alive[keep], self._sums[keep]
+        if self._claims is not None:
+            self._claims.keep(keep)
         return keep
 
     def close(self) -> torch.Tensor:
         """The marks (n, 3), brought up to date."""
+        self._settle()
         self.marks[self._rows, 0] = self._alive
         self.marks[self._rows, 1] = ~self._sums.isfinite()
         return self.marks
+
+    def _settle(self) -> None:
+        if self._claims is not None:
+            fallen, looked_at = self._claims.confirmed(self._alive)
+            self._alive[fallen] = False
+            self.model_rows += looked_at
 
 
 Climb = Callable[[Logits, torch.Tensor, Neighbourhood, Goal, int], Tally]
 """Climbs from a start (n, ...) within its neighbourhoods in so many steps."""
 
 
+def mixed(climb: Climb) -> Climb:
+    """The climb in mixed precision; a row falls only where the model in full precision gets a point of it wrong."""
+    return partial(_climbed, climb)
+
+
+def _climbed(climb: Climb, logits_of: Logits, x: torch.Tensor, near: Neighbourhood, goal: Goal, steps: int) -> Tally:
+    return climb(Mixed(logits_of), x, near, goal, steps)
+
+
 def ascend(logits_of: Logits, x: torch.Tensor, near: Neighbourhood, goal: Goal, steps: int) -> Tally:
     """Steps of one size, each projected back; every point on the way counts."""
-    tally, size = Tally(x), STEP_RATIO / steps
+    tally, size = Tally(x, logits_of), STEP_RATIO / steps
     rounds = NEAR if size <= 0.1 else FAR
     gone = 0.0 if x is near.clean else 1.0  # from the clean row, in radii, at most
     for step in range(steps):
         logits, _, gradient = look(logits_of, x, goal)
-        tally.note(logits, goal.labels, gradient)
+        tally.note(logits, goal.labels, gradient, points=x)
         if step == 0:
             tally.note_flat(gradient, near.ball)
         gone += size
@@ -287,7 +316,7 @@ def ascend(logits_of: Logits, x: torch.Tensor, near: Neighbourhood, goal: Goal, 
                 return tally
             x, near, goal = x.index_select(0, keep), near.rows(keep), goal.rows(keep)
     with torch.no_grad():
-        tally.note(logits_of(x), goal.labels)
+        tally.note(logits_of(x), goal.labels, points=x)
     return tally
 
 

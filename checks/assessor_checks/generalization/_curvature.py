@@ -24,21 +24,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
+from assessor.contract import halved, remark_batches
 from assessor_checks._flatness import feature_scale, inverse_scale
 from assessor_checks._layers import Kind, Site, twice_differentiable
 from assessor_checks._spectrum import top_eigenvalues
 
 NEURONS_UP_TO = 2  # times min(d, m): up to here one product a neuron is spent, which gives the neurons' values too
 _RANK = 8  # columns of the signs S and T: more make the estimate steadier and cost memory, not time
-_ROWS = 1024  # rows whose tail is differentiated at once, copies for several directions included
 _ENTRIES = 2**22  # entries of features and outputs of these rows
 _BLOCKS = 64  # of samples, where per-sample values are not to be had
 _MOMENTS = 2**28  # entries of the neurons' (m, m) moments
 
+T = TypeVar("T")
 LossOf = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -83,12 +84,14 @@ class Problem(NamedTuple):
         inputs: (n, ...) on its device.
         labels: (n,).
         loss_of: Inputs and labels of some rows to their (rows,) losses; runs `module`.
+        most: Rows put through it at once, copies for several directions included.
     """
 
     module: torch.nn.Module
     inputs: torch.Tensor
     labels: torch.Tensor
     loss_of: LossOf
+    most: int = 1024
 
     def chunks(self, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Inputs, in single precision at least, and labels of some rows at a time."""
@@ -122,10 +125,14 @@ def layer_scale(site: Site, problem: Problem) -> torch.Tensor:
     groups = int(getattr(site.layer, "groups", 1))
     if site.kind in {Kind.EMBEDDING, Kind.PARAMETER}:
         return torch.ones(groups, site.shape[1], dtype=torch.float64, device=problem.inputs.device)
+
+    def scale(problem: Problem) -> torch.Tensor:
+        chunks = problem.chunks(problem.most)
+        layouts = (_layout(site, *_output(site, partial(problem.loss_of, x, y))) for x, y in chunks)
+        return feature_scale(layout.features.transpose(1, 2).flatten(0, 1).flatten(1) for layout in layouts)
+
     with twice_differentiable(problem.module), torch.no_grad():
-        layouts = (_layout(site, *_output(site, partial(problem.loss_of, x, y))) for x, y in problem.chunks(_ROWS))
-        scale = feature_scale(layout.features.transpose(1, 2).flatten(0, 1).flatten(1) for layout in layouts)
-    return scale.reshape(groups, -1)
+        return _in_room(problem, scale).reshape(groups, -1)
 
 
 def layer_curvature(
@@ -148,8 +155,22 @@ def layer_curvature(
     """
     with twice_differentiable(problem.module):
         if site.kind is Kind.PARAMETER:
-            return _through_parameter(site, problem, budget)
-        return _through_output(site, problem, scale, budget)
+            return _in_room(problem, lambda problem: _through_parameter(site, problem, budget))
+        return _in_room(problem, lambda problem: _through_output(site, problem, scale, budget))
+
+
+def _in_room(problem: Problem, compute: Callable[[Problem], T]) -> T:
+    """`compute(problem)`; where the device runs out of memory, again with half as many rows at once."""
+    room = problem
+    while True:
+        try:
+            found = compute(room)
+        except torch.OutOfMemoryError as full:
+            room = room._replace(most=halved(room.most, full))
+        else:
+            if room.most < problem.most:
+                remark_batches(room.most)
+            return found
 
 
 # --- through the layer's output --------------------------------------------------------------------------------------
@@ -164,9 +185,10 @@ def _through_output(site: Site, problem: Problem, scale: torch.Tensor | None, bu
         inverse=None if scale is None or site.kind is Kind.EMBEDDING else inverse_scale(scale),
         loss_of=problem.loss_of,
         generator=torch.Generator(x.device).manual_seed(budget.seed),
+        most=problem.most,
     )
     d, m = work.weights.shape[1:]
-    rows = max(1, min(_ROWS, _ENTRIES // (2 * groups * positions * (width + d))))
+    rows = max(1, min(problem.most, _ENTRIES // (2 * groups * positions * (width + d))))
     if positions == groups == 1 and d <= min(budget.exact, NEURONS_UP_TO * m):
         return _by_neuron(work, problem, rows, room=_MOMENTS if budget.maximum else 0)
     count = groups * min(d, m) * min(positions, width)
@@ -186,6 +208,7 @@ class _Work(NamedTuple):
     inverse: torch.Tensor | None  # (g, m)
     loss_of: LossOf
     generator: torch.Generator
+    most: int
 
     def features(self, layout: Layout) -> torch.Tensor:
         """(n, g, T, m) as measured."""
@@ -195,7 +218,7 @@ class _Work(NamedTuple):
 
     def exact(self, inputs: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
         """(n,) exact values, `count` products."""
-        copies = max(1, min(count, _ROWS // len(inputs)))
+        copies = max(1, min(count, self.most // len(inputs)))
         tail = _Tail(self.site, inputs, labels, self.loss_of, copies)
         left = _factor(self.weights)  # (g, d, r)
         right = _factor(self.features(tail.layout))  # (n, g, T, b)
@@ -213,7 +236,7 @@ class _Work(NamedTuple):
 
     def estimated(self, inputs: torch.Tensor, labels: torch.Tensor, probes: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(n,) means over probes and (n,) variances of one probe."""
-        copies = max(1, min(probes, _ROWS // len(inputs)))
+        copies = max(1, min(probes, self.most // len(inputs)))
         tail = _Tail(self.site, inputs, labels, self.loss_of, copies)
         phi, left = self.features(tail.layout), _factor(self.weights)
         left = left.to(phi.dtype)
@@ -240,7 +263,7 @@ def _by_neuron(work: _Work, problem: Problem, rows: int, room: int) -> Curved:
     kappa, kept = [], []
     neurons = torch.zeros(d, dtype=torch.float64, device=weight.device)
     for x, y in problem.chunks(rows):
-        copies = max(1, min(d, _ROWS // len(x)))
+        copies = max(1, min(d, work.most // len(x)))
         tail = _Tail(work.site, x, y, work.loss_of, copies)
         phi = work.features(tail.layout)[:, 0, 0]
         norms = phi.double().square().sum(dim=1)
@@ -348,7 +371,9 @@ def _weights(site: Site, problem: Problem, scale: torch.Tensor | None) -> torch.
     weight = site.weight.detach()
     if site.kind is Kind.EMBEDDING:
         with torch.no_grad():
-            tokens = [_output(site, partial(problem.loss_of, x, y))[0].unique() for x, y in problem.chunks(_ROWS)]
+            tokens = [
+                _output(site, partial(problem.loss_of, x, y))[0].unique() for x, y in problem.chunks(problem.most)
+            ]
         found: torch.Tensor = weight[torch.cat(tokens).unique()].mT[None]
         return found
     groups = int(getattr(site.layer, "groups", 1))
@@ -386,7 +411,7 @@ def _through_parameter(site: Site, problem: Problem, budget: Budget) -> Curved:
         for block, (x, y) in enumerate(problem.chunks(rows)):
             sums[position, block] = sum(
                 _quadratic(site, problem.module, partial(problem.loss_of, a, b), v)
-                for a, b in zip(x.split(_ROWS), y.split(_ROWS), strict=True)
+                for a, b in zip(x.split(problem.most), y.split(problem.most), strict=True)
             )
     values = sums * (blocks / n)  # their mean over blocks is the mean over samples
     if exact:

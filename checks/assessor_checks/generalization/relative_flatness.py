@@ -385,12 +385,14 @@ def rows(subject: Subject, params: RelativeFlatnessParams) -> int | None:
     """
     if params.layer is not None:
         return None
-    layers = [(p.numel(), min(p.flatten(1).shape)) for p in subject.module.parameters() if p.ndim > 1]
-    left = every = sum(size for size, _ in layers)
+    layers = [p for p in subject.module.parameters() if p.ndim > 1]
+    left = every = sum(p.numel() for p in layers)
     products = 0.0
-    for size, width in layers:
-        left -= size
-        products += (width if width <= params.exact else params.probes) * left / every
+    for weight in layers:
+        inputs = weight[0].numel()
+        exact = min(len(weight), inputs) * (inputs if weight.ndim > 2 else 1)  # of a convolution at many positions
+        left -= weight.numel()
+        products += (exact if exact <= params.exact else params.probes) * left / every
     models = 1 + (Need.BASELINE in subject.offers)
     profiled = used(subject, params.split, params.profile_rows) if params.profile else 0
     passes = models * GRADIENT * used(subject, params.split) + used(subject, "train")

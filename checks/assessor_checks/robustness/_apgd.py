@@ -101,9 +101,9 @@ def climb(logits_of: Logits, x: torch.Tensor, near: Neighbourhood, goal: Goal, s
     Returns:
         What was found.
     """
-    tally, due = Tally(x), checkpoints(steps)
+    tally, due = Tally(x, logits_of), checkpoints(steps)
     logits, value, gradient = look(logits_of, x, goal)
-    tally.note(logits, goal.labels, gradient)
+    tally.note(logits, goal.labels, gradient, points=x)
     tally.note_flat(gradient, near.ball)
     at, last = _begun(x, gradient, value), 0
     for step in range(steps):
@@ -112,7 +112,7 @@ def climb(logits_of: Logits, x: torch.Tensor, near: Neighbourhood, goal: Goal, s
             aimed = aimed.mul_(MOMENTUM).add_(at.x, alpha=2 - 2 * MOMENTUM).sub_(at.before, alpha=1 - MOMENTUM)
             aimed = near.inside(aimed)
         logits, value, gradient = look(logits_of, aimed, goal)
-        tally.note(logits, goal.labels, gradient)
+        tally.note(logits, goal.labels, gradient, points=aimed)
         at = at.moved(aimed, gradient, value)
         if step + 1 in due:
             at, last = at.checked(step + 1 - last), step + 1

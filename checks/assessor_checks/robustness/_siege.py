@@ -335,6 +335,16 @@ def shown(counts: Sequence[int], n: int) -> dict[str, tuple[float, ...]]:
     return dict(zip(("robust_accuracy", "low", "high"), columns, strict=True))
 
 
+def precision_remark(precision: str) -> list[str]:
+    """Where gradients were followed in bfloat16."""
+    if precision == "full":
+        return []
+    return [
+        "Gradients were followed in mixed precision (bfloat16); every row that counts as fooled was confirmed in full "
+        "precision."
+    ]
+
+
 def unit_remark(case: Case, bounds: tuple[float, float] | None) -> str:
     """The data's range, beside which eps is to be read, and to what range moved values are kept."""
     everything = case.rows.everything

@@ -53,6 +53,7 @@ INFO = CheckInfo(
         "Andriushchenko et al. 2020, arXiv 1912.00049; interval: Clopper and Pearson 1934"
     ),
     requirements=("RE-R-RO-ME-05", "RE-R-RO-OA"),
+    mixed=True,
 )
 
 
@@ -74,6 +75,11 @@ class AutoAttackParams(Params):
     bounds: Bounds | None = Field(default=None, description="Least and greatest valid feature value.")
     frozen: tuple[str, ...] = Field(default=(), description="Columns the attacker cannot change: names or '#3'.")
     max_samples: int = Field(default=1000, ge=1, description="Rows attacked at most, chosen by the seed.")
+    precision: Literal["full", "mixed"] = Field(
+        default="full",
+        description="mixed: gradients are followed in bfloat16, which is faster on a GPU; a row counts as fooled only "
+        "where full precision confirms it.",
+    )
 
 
 class _Attacker(NamedTuple):
@@ -96,7 +102,8 @@ class _Attacker(NamedTuple):
         from assessor_checks import _pgd
         from assessor_checks.robustness import _apgd
 
-        return _pgd.Plan(_apgd.climb, self.params.steps, clean_start=False, name=MEMBERS[0])
+        climb = _pgd.mixed(_apgd.climb) if self.params.precision == "mixed" else _apgd.climb
+        return _pgd.Plan(climb, self.params.steps, clean_start=False, name=MEMBERS[0])
 
     @property
     def most_rows(self) -> int:
@@ -229,6 +236,7 @@ def _remarks(attacker: _Attacker, signs: Signs) -> tuple[str, ...]:
         "no row had fallen. Each attack was tried on the rows that the ones before it had left standing.",
         _siege.unit_remark(case, attacker.params.bounds),
     ]
+    remarks += _siege.precision_remark(attacker.params.precision)
     if classes == 2:
         remarks.append(
             "With two classes the DLR loss of APGD-T is not defined; it climbed the difference of the two logits "

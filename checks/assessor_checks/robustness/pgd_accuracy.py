@@ -52,6 +52,7 @@ INFO = CheckInfo(
         "interval: Clopper and Pearson 1934"
     ),
     requirements=("RE-R-RO-ME-05", "RE-R-RO-OA"),
+    mixed=True,
 )
 
 
@@ -90,6 +91,11 @@ class PgdParams(Params):
     bounds: Bounds | None = Field(default=None, description="Least and greatest valid feature value.")
     frozen: tuple[str, ...] = Field(default=(), description="Columns the attacker cannot change: names or '#3'.")
     max_samples: int = Field(default=1000, ge=1, description="Rows attacked at most, chosen by the seed.")
+    precision: Literal["full", "mixed"] = Field(
+        default="full",
+        description="mixed: gradients are followed in bfloat16, which is faster on a GPU; a row counts as fooled only "
+        "where full precision confirms it.",
+    )
 
 
 def measure(subject: Subject, params: PgdParams, seed: int) -> Result:
@@ -166,8 +172,9 @@ class _Attacker(NamedTuple):
         from assessor_checks import _pgd
         from assessor_checks.robustness import _apgd
 
+        climb = _pgd.ascend if self.params.method == "pgd" else _apgd.climb
         return _pgd.Plan(
-            climb=_pgd.ascend if self.params.method == "pgd" else _apgd.climb,
+            climb=_pgd.mixed(climb) if self.params.precision == "mixed" else climb,
             steps=self.params.steps,
             restarts=restarts,
             losses=_losses(self.params, self.case.rows.classes),
@@ -219,6 +226,7 @@ def _remarks(params: PgdParams, case: Case, signs: Signs) -> tuple[str, ...]:
         "were attacked from the clean points only; a row fooled in a smaller ball counts in every larger one.",
         _siege.unit_remark(case, params.bounds),
     ]
+    remarks += _siege.precision_remark(params.precision)
     if not signs.rows:
         remarks.append("No row is classified rightly before the attack, so there is nothing to attack.")
     if signs.blind:
@@ -259,6 +267,7 @@ def weakness(subject: Subject, params: PgdParams, seed: int) -> Weakness:
     from assessor_checks._pgd import campaign
     from assessor_checks.robustness import _fooled, _siege
 
+    params = params.model_copy(update={"precision": "full"})  # every point on the way may be kept
     case = _siege.begun(subject, params, seed)
     generator = torch.Generator(case.siege.inputs.device).manual_seed(seed)
     attacker = _Attacker(subject, params, case, generator)
