@@ -144,17 +144,18 @@ class Products(TorchDispatchMode):
         return out
 
 
-def asked(name: str, some: TorchSubject) -> float:
-    """Rows that the check asked for."""
+def asked(name: str, some: TorchSubject, params: Mapping[str, Any] | None = None, each: float = PRODUCTS) -> float:
+    """Rows that the check asked for, of so many products each."""
     check, products, passed = load_checks()[name], Products(), [0]
+    given = check.params(**PARAMS.get(name, {}) if params is None else params)
     if name in OWN:
         some.module.register_forward_hook(lambda module, inputs, out: passed.append(len(inputs[0])))
     lost = (
         (NotApplicable,) if name == "generalization.flatness_calibration" else ()
     )  # its models are trained too little
     with products, fixed_randomness(0), suppress(*lost):
-        check.measure(some, check.params(**PARAMS.get(name, {})), 0)
-    return sum(passed) if name in OWN else products.total / PRODUCTS
+        check.measure(some, given, 0)
+    return sum(passed) if name in OWN else products.total / each
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -166,6 +167,44 @@ def test_what_is_said_is_what_is_asked_within_a_factor_of_two(name: str) -> None
     said = check.rows(some, check.params(**PARAMS.get(name, {})))
     assert said
     assert said / EARLY.get(name, 2) <= asked(name, some) <= 2 * said
+
+
+PICTURES: Mapping[str, dict[str, Any]] = {
+    "generalization.hessian_spectrum": {"rows": 12},
+    "robustness.corruption_accuracy": {},
+    "robustness.noise_accuracy": {},
+    "robustness.pgd_accuracy": {"steps": 5},
+    "security.backdoor_trigger": {"steps": 30},
+    "transparency.attribution_faithfulness": {"patch": 3, "steps": 10},
+    "transparency.attribution_stability": {"patch": 3, "method": "shapley_sampling", "copies": 2, "max_samples": 20},
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_same_of_pictures(name: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    pictures = (0.5 * rng.random((60, 1, 12, 12))).astype(np.float32)
+    for number, label in enumerate(labels):
+        pictures[number, 0, 4 * label : 4 * label + 4] += 0.4
+    split = Split("test", labels, "test", features=pictures)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = [torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten()]
+        net = torch.nn.Sequential(*layers, torch.nn.Linear(200, 3))
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(30):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(torch.from_numpy(pictures)), torch.from_numpy(labels)).backward()
+        optimiser.step()
+    some = TorchSubject(net, Task.MULTICLASS, ("a", "b", "c"), {"test": split, "train": split})
+    with Products() as products:
+        some.query(pictures)
+    check = load_checks()[name]
+    assert check.rows is not None
+    said = check.rows(some, check.params(**PICTURES[name]))
+    assert said
+    assert said / 2 <= asked(name, some, PICTURES[name], products.total / len(pictures)) <= 2 * said
 
 
 def test_every_check_says_or_has_a_reason_not_to() -> None:

@@ -29,6 +29,8 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 HERE, NAME = torch.device("cpu"), "elsewhere"
 MOVES = ("aten::copy_", "aten::_to_copy")
+WAITS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select")
+PATIENCE = 0.15  # of the operations
 TAKES_INDICES = ("aten::index", "aten::index_put", "aten::index_put_")  # of the CPU too, as CUDA does
 
 
@@ -82,10 +84,18 @@ class Generator(torch.Generator):
         return self.place
 
 
+class Counts:
+    """Operations on tensors elsewhere, and those for whose numbers the program here would have to wait."""
+
+    operations = waits = 0
+
+
 def computed(func, args, kwargs):
     """What an operation gives: computed here, and elsewhere if its tensors or `device` are."""
     name, given = func._schema.name, pytree.arg_tree_leaves(*args, **kwargs)
     far = [one for one in given if isinstance(one, Far)]
+    Counts.operations += bool(far)
+    Counts.waits += bool(far) and _waits(name, args, kwargs)
     _refuse_mixed(func, args, given, far)
     is_far = bool(far)
     if kwargs.get("device") is not None:
@@ -99,6 +109,16 @@ def computed(func, args, kwargs):
         return out
     same = {id(one.held): one for one in far}  # what was changed in place comes back as itself
     return pytree.tree_map_only(torch.Tensor, lambda one: same[id(one)] if id(one) in same else Far(one), out)
+
+
+def _waits(name, args, kwargs):
+    """Whether an operation ends only when the device has done all that was asked of it before."""
+    if name in TAKES_INDICES:
+        return any(index is not None and index.dtype == torch.bool for index in args[1])
+    leaves = (kwargs.get("device") or torch.device(NAME)).type != NAME
+    return (
+        name in WAITS or (name == "aten::_to_copy" and leaves) or (name == "aten::copy_" and type(args[0]) is not Far)
+    )
 
 
 def _refuse_mixed(func, args, given, far):
@@ -188,12 +208,15 @@ def kept_apart(names: Sequence[str]) -> dict[str, list[str]]:
     for check, case in CASES.items():
         if names and check not in names:
             continue
+        Counts.operations = Counts.waits = 0
         try:
             with TemporaryDirectory() as folder:
                 here = measured(check, case, "cpu", Path(folder))
                 with elsewhere() as device:
                     there = measured(check, case, device, Path(folder))
             found[check] = told_apart(here, there, 1e-6, 1e-9) if case.compared else []
+            if Counts.waits > PATIENCE * Counts.operations:
+                found[check].append(f"waits for the device in {Counts.waits} of {Counts.operations} operations")
         except Exception:  # noqa: BLE001 - whatever it is, the test says it
             found[check] = [traceback.format_exc()]
     return found
