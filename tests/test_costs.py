@@ -170,7 +170,6 @@ def test_what_is_said_is_what_is_asked_within_a_factor_of_two(name: str) -> None
 
 
 PICTURES: Mapping[str, dict[str, Any]] = {
-    "generalization.hessian_spectrum": {"rows": 12},
     "robustness.corruption_accuracy": {},
     "robustness.noise_accuracy": {},
     "robustness.pgd_accuracy": {"steps": 5},
