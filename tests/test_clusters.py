@@ -22,7 +22,7 @@ PATIENCE = 90  # seconds
 def environment() -> Mapping[str, str]:
     """With a token of its own, which Ray wants of all who join a cluster; its nodes know the tests' own checks."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "GRPC_ENABLE_FORK_SUPPORT": "0"}
     return {**ours, **token, "PYTHONPATH": str(SCRIPT.parent)}
 
 
