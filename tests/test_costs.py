@@ -158,6 +158,7 @@ def asked(name: str, some: TorchSubject, params: Mapping[str, Any] | None = None
     return sum(passed) if name in OWN else products.total / each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 def test_what_is_said_is_what_is_asked_within_a_factor_of_two(name: str) -> None:
     """More may be said where a check stops early; at most twice as much may be asked."""
@@ -179,6 +180,7 @@ PICTURES: Mapping[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_same_of_pictures(name: str) -> None:
     rng = np.random.default_rng(0)
@@ -211,6 +213,7 @@ def test_every_check_says_or_has_a_reason_not_to() -> None:
     assert not set(ASKED) & {*UNKNOWN, *SILENT}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SILENT))
 def test_checks_that_say_nothing_ask_nothing(name: str) -> None:
     check, some = load_checks()[name], subject()
@@ -236,6 +239,7 @@ class Asked(LogisticRegression):
         return super().predict_proba(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 def test_the_same_of_a_model_without_gradients(name: str) -> None:
     check = load_checks()[name]

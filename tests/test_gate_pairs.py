@@ -259,6 +259,7 @@ POWER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "paired_least", "unpaired_most"), POWER)
 def test_power_beside_the_unpaired_test(case: Any, paired_least: float, unpaired_most: float) -> None:
     """The same falls, seen by either test."""

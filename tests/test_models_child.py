@@ -175,6 +175,7 @@ def test_it_gets_no_secrets(child: Child) -> None:
                              b"CUDA_VISIBLE_DEVICES"}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_one_that_never_answers_or_dies(scripted: Path) -> None:
     slow = Child("torchscript", scripted, options={}, seconds=1.0)
     with pytest.raises(ChildError, match="no answer within 1 seconds"):

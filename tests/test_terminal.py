@@ -107,6 +107,7 @@ def answer_until(terminal: Terminal, stop: str | None = None) -> None:
                 terminal.until_prompt()
 
 
+@pytest.mark.slow
 def test_a_whole_area_killed_in_the_middle(folder: Path) -> None:
     everything = left(folder)
     assert len(everything) >= 5
@@ -136,6 +137,7 @@ def test_a_whole_area_killed_in_the_middle(folder: Path) -> None:
         assert len(line) <= 80, line
 
 
+@pytest.mark.slow
 def test_help_back_skip_later_and_same_as(folder: Path) -> None:
     everything = left(folder)
     terminal = Terminal(folder)

@@ -94,6 +94,7 @@ def _ends(text: str) -> tuple[str, str]:
     return start[0], end[0]
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_english(translations: dict[str, str]) -> None:
     names = {text for text, places in extracted().items() if all(place.startswith(MAPPINGS) for place in places)}
     same = [text for text, said in translations.items() if said == text and text not in ALIKE | names]

@@ -72,6 +72,7 @@ def elsewhere(*names: str) -> Mapping[str, list[str]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_some_checks_keep_to_one_device():
     assert elsewhere(*QUICK) == {name: [] for name in QUICK}
 

@@ -90,6 +90,7 @@ def both_ways(frame, losses, seed):
     return halves.both_ways(frame, losses, seed, depth=2, bins=4, least=20, most=10, permutations=999)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.05, 0.3])
 def test_level_under_a_homogeneous_model(rate):
     """At most 5 % of 150 homogeneous models may have a confirmed group: 4 standard errors above is 12 %."""

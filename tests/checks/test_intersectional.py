@@ -148,6 +148,7 @@ def test_fisher_as_in_scipy(hits, n, all_hits, total):
     assert _subgroups._hypergeometric_p(hits, n, all_hits, total) == pytest.approx(stats.fisher_exact(cells).pvalue)
 
 
+@pytest.mark.slow
 def test_level_of_test_and_limits():
     alarms = np.zeros(2)
     for seed in range(300):
