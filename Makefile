@@ -40,7 +40,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(TESTS)
+	$(TESTS) $(if $(ONLY),-m $(ONLY))
 
 # New random examples for the property tests, instead of the fixed ones; more of them for files of strangers.
 fuzz: $(READY)

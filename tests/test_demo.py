@@ -22,6 +22,7 @@ from assessor.model import CheckRun
 from assessor.project import Project
 from assessor.registry import load_checks
 
+pytestmark = pytest.mark.slow  # make demo runs it in make test's stead
 SYSTEMS = ["diabetes", pytest.param("digits", marks=pytest.mark.slow)]
 
 
@@ -58,7 +59,6 @@ def test_every_metric_and_column_has_a_german_name(demo: Path) -> None:
         assert sorted(word for word in words if not is_retold(word) and _(word) == word and word not in ALIKE) == []
 
 
-@pytest.mark.slow
 def test_report_is_for_the_archive_and_for_everybody(demo: Path) -> None:
     (report,) = (demo / "reports").glob("*.pdf")  # signed: the fields of the signatures are in it
     assert verdicts(report, "3a", "ua1") == {"3a": "PASS", "ua1": "PASS"}
@@ -93,7 +93,6 @@ def test_every_plot_is_drawn(demo: Path) -> None:
     assert drawn > 25
 
 
-@pytest.mark.slow
 def test_second_run_measures_nothing_and_a_fresh_one_the_same(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted((demo / "results").glob("*/*.json"))
     assert ended("check", "run", "--project", demo) == 0
