@@ -23,7 +23,7 @@ from assessor.project import Project
 from assessor.registry import load_checks
 
 pytestmark = pytest.mark.slow  # make demo runs it in make test's stead
-SYSTEMS = ["diabetes", pytest.param("digits", marks=pytest.mark.slow)]
+SYSTEMS = ["diabetes", "digits"]
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
