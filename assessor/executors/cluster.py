@@ -102,7 +102,7 @@ def _run_all(task: Task, subject: Subject, jobs: list[Job], told: Told, most: in
 
     store = Folder(task.parts)
     kept = {} if task.fresh else {path.name: path.read_bytes() for path in sorted(task.parts.glob("*.json"))}
-    desk = ray.remote(num_cpus=0, **_beside_driver())(Desk).remote(kept)
+    desk = ray.remote(num_cpus=0, max_task_retries=RETRIES, **_beside_driver())(Desk).remote(kept)
     placed = _placed(task, subject)
     given = ray.put(replace(task, fresh=False))  # on the desk is nothing but what this run may find
     remote = ray.remote(num_cpus=1, num_gpus=_gpu_share(task, most), max_retries=RETRIES)(measured)
