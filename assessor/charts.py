@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from html import escape
-from multiprocessing import get_context
+from multiprocessing import TimeoutError, get_context  # noqa: A004 - the one that a pool raises
 from typing import TYPE_CHECKING, Any
 
 from assessor.contract import Check, Metric, Result
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WIDE, NARROW, MARGIN = 460.0, 180.0, 14.0  # of the drawing, in points: a card and a table cell
 LABEL = 34.0  # least distance of two labels
+PATIENCE = 60.0  # seconds for a plot, before it is drawn here
 LINE = 32  # characters of an axis label that fit its height
 
 
@@ -114,7 +115,15 @@ def drawing(wanted: Mapping[str, tuple[Check, Result]]) -> Iterator[dict[str, Ca
         warnings.simplefilter("ignore", DeprecationWarning)  # the libraries' threads are idle, and none holds a lock
         pool = get_context("fork").Pool(workers, _take, (wanted,))
     with pool:
-        yield {name: pool.apply_async(_plot_of, (name,)).get for name in drawn}
+        asked = {name: pool.apply_async(_plot_of, (name,)) for name in drawn}
+
+        def waited(name: str) -> str | None:
+            try:
+                return asked[name].get(PATIENCE)
+            except TimeoutError:  # whoever drew it was killed
+                return _plot_or_none(*wanted[name])
+
+        yield {name: partial(waited, name) for name in drawn}
 
 
 def plots_svg(wanted: Mapping[str, tuple[Check, Result]]) -> dict[str, str | None]:
