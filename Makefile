@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 DEMO ?= demo
+export PYTHONDONTWRITEBYTECODE :=# containers like to set it; rewritten tests would be compiled again by every process
 
 .PHONY: demo test check fuzz bench studies detection messages fix clean packages
 
@@ -44,7 +45,7 @@ check: $(READY)
 
 # New random examples for the property tests, instead of the fixed ones; more of them for files of strangers.
 fuzz: $(READY)
-	$(TESTS) --hypothesis-profile default -m "not slow"
+	$(TESTS) --hypothesis-profile default -m hypothesis
 
 bench: $(READY)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -802,6 +802,7 @@ class CheckInfo(Frozen):
         repeatable: Whether the same inputs give the same numbers; not where time is measured.
         mixed: Whether it may search in mixed precision (its parameter `precision`), because what it says of a row is
             decided in full precision; never where the numbers themselves would be others.
+        spreads: Whether it hands parts of its work to other workers (`spread`).
     """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")
@@ -819,6 +820,7 @@ class CheckInfo(Frozen):
     instead: tuple[str, ...] = ()
     repeatable: bool = True
     mixed: bool = False
+    spreads: bool = False
 
 
 class Condition(Frozen):

@@ -139,7 +139,7 @@ def spread_part(subject: Subject, params: RoomParams, seed: int, k: int) -> Any:
 
 
 def spreading(name: str = "trial.spread") -> Check:
-    return replace(check(name), measure=measure_spread)
+    return replace(check(name, spreads=True), measure=measure_spread)
 
 
 TRAINED = """

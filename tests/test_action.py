@@ -61,6 +61,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Acting:
     return Acting(tmp_path_factory.mktemp("action") / "repository")
 
 
+@pytest.mark.slow
 def test_wrong_use_and_hostile_inputs_end_with_2(checkout: Acting, tmp_path: Path) -> None:
     found = checkout.act(mode="obey", checks="none")
     assert (found.code, found.outputs["decision"]) == (2, "failed")
@@ -72,6 +73,7 @@ def test_wrong_use_and_hostile_inputs_end_with_2(checkout: Acting, tmp_path: Pat
     assert not list(checkout.folder.rglob("hacked"))
 
 
+@pytest.mark.slow
 def test_nothing_measured_is_undecided(checkout: Acting) -> None:
     found = checkout.act(checks="none", baseline="")
     assert (found.code, found.outputs["decision"]) == (3, "undecided")

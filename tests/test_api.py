@@ -295,6 +295,7 @@ def test_hostile_names_stay_text(table: pd.DataFrame, model: LogisticRegression)
     assert not re.search(r"<script|<img src=x|<i>", html)
 
 
+@pytest.mark.slow
 def test_saved_and_gone_on_with(found: Any, tmp_path: Path, run: Run) -> None:
     folder = found.save(tmp_path / "saved", name="Bean: sorter")
     assert run("gate", "--project", folder).code == 0
@@ -342,6 +343,7 @@ return [...panel.querySelectorAll('*')].filter(e => !e.closest('svg') && e.child
   && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => getComputedStyle(e).color)"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not BROWSER or not DRIVER, reason="wants a browser: Debian packages chromium and chromium-driver")
 def test_readable_in_a_dark_notebook(found: Any, tmp_path: Path) -> None:
     from selenium.webdriver import Chrome, ChromeOptions

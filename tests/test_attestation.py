@@ -159,6 +159,7 @@ def test_openssl_agrees(case: Case, tmp_path: Path) -> None:
     assert subprocess.run(chain, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_anywhere_is_noticed(case: Case, tmp_path: Path) -> None:
     data, chance = case.envelope.read_bytes(), random.Random(20261122)
     path, file = tmp_path / "report.intoto.json", case.folder / "report.pdf"
@@ -243,6 +244,7 @@ def test_what_holds_no_results_is_not_attested(case: Case, tmp_path: Path, conte
     assert [one.name for one in tmp_path.iterdir()] == ["report.json"]
 
 
+@pytest.mark.slow
 def test_the_command_signs_results_then_the_envelope_then_verifies(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,6 +263,7 @@ def test_the_command_signs_results_then_the_envelope_then_verifies(
     assert ended("verify", envelope, *trust) == 4
 
 
+@pytest.mark.slow
 def test_the_command_signs_a_report_and_attests_it_or_does_neither(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_table_remarks_and_sentence_and_nothing_is_trained_twice(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +109,7 @@ def test_table_remarks_and_sentence_and_nothing_is_trained_twice(
     assert f"[3/8] {CHECK}: training reference model" in run("calibrate", "--project", folder, "--fresh").err
 
 
+@pytest.mark.slow
 def test_json_is_the_run_that_check_run_gives(run: Run, folder: Path) -> None:
     (run_,) = json.loads(run("check", "run", CHECK, "--project", folder, "--seed", 3, "--json").out)
     ours = json.loads(run("calibrate", "--project", folder, "--seed", 3, "--json").out)
@@ -116,6 +118,7 @@ def test_json_is_the_run_that_check_run_gives(run: Run, folder: Path) -> None:
     assert ours["tables"][0]["name"] == "reference_models"
 
 
+@pytest.mark.slow
 def test_german_words_around_what_is_stored(run: Run, folder: Path) -> None:
     assert run("calibrate", "--project", folder, "--lang", "de").code == 0
 

@@ -220,6 +220,7 @@ def test_folders_that_are_no_catalog(tmp_path: Path) -> None:
         read_edition(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command(earlier: Path, tiny: Path, run: Run) -> None:
     code, out, _err = run("catalog", "diff", earlier, "--json")
     found = json.loads(out)

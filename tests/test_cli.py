@@ -153,23 +153,15 @@ def test_json_is_all_that_standard_output_holds(run: Run, folder: Path) -> None:
         assert isinstance(json.loads(run(*command, "--json").out), dict | list)
 
 
-def test_help_is_quick_and_pulls_in_nothing_heavy() -> None:
+def test_help_pulls_in_nothing_heavy() -> None:
     heavy = ["numpy", "pandas", "torch", "scipy", "sklearn", "matplotlib", "weasyprint", "pyhanko", "cryptography"]
     code = (
-        "import resource, sys\nfrom assessor.cli import main\n"
+        "import sys\nfrom assessor.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)\n"
-        "usage = resource.getrusage(resource.RUSAGE_SELF)\nprint(usage.ru_utime + usage.ru_stime, file=sys.stderr)"
+        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
     )
-    loaded, seconds = zip(*(_help_once(code) for _ in range(3)), strict=True)
-    assert loaded == ("[]",) * 3
-    assert min(seconds) < 0.3
-
-
-def _help_once(code: str) -> tuple[str, float]:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded, seconds = done.stderr.splitlines()
-    return loaded, float(seconds)
+    assert done.stderr == "[]\n"
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -307,6 +299,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_killed_check_run_resumes(run: Run, tmp_path: Path) -> None:
     """A model that gets slow after a while: the first results are kept, the second run makes the others."""
     slow = SYSTEM.replace("x[3, 1] = float('nan')", "pass").replace("return nn.Linear(3, 2)", "return Slow()") + (

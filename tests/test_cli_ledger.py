@@ -62,6 +62,7 @@ def test_the_history_is_a_table(project: Project, run: Run) -> None:
     assert len(rows) == 8
 
 
+@pytest.mark.slow
 def test_the_history_as_json_is_what_the_file_says(project: Project, run: Run) -> None:
     lines = [json.loads(line) for line in project.ledger_bytes().splitlines()]
     wanted = [{"id": line["seq"], **line} for line in lines]
@@ -110,6 +111,7 @@ def test_what_a_terminal_would_obey_is_written_out(project: Project, run: Run) -
 # --- record ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hand_edits_are_shown_by_status_and_verify_until_they_are_recorded(project: Project, run: Run) -> None:
     assert "edited by hand" not in run("status").out
     edit(project)
@@ -214,6 +216,7 @@ def rewritten(project: Project) -> None:
     path.write_bytes(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"root": None}])
 def test_the_ledger_goes_on_from_what_a_report_states(project: Project, changes: dict[str, object]) -> None:
     with_report(project, **changes)
@@ -229,6 +232,7 @@ def test_the_ledger_goes_on_from_what_a_report_states(project: Project, changes:
     assert of_report(project) == REWRITTEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

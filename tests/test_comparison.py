@@ -98,6 +98,7 @@ def changes_of(found: Comparison) -> dict[str, Change]:
     return {item.check: item.change for item in found.numbers}
 
 
+@pytest.mark.slow
 def test_better_worse_and_not_shown(claims: Callable[..., Claims], make_run: Make) -> None:
     lower = {"better": Better.LOWER}
     before = claims(
@@ -207,6 +208,7 @@ def test_a_record_of_another_shape(claims: Callable[..., Claims], make_run: Make
         compare(good, bad)
 
 
+@pytest.mark.slow
 def test_the_command(make_folder: Make, capsys: pytest.CaptureFixture[str]) -> None:
     table = "y,p,s,sex\n" + "".join(f"{i % 2},{i % 2},{0.1 + 0.8 * (i % 2)},f\n" for i in range(200))
     worse = table.replace("\n1,1,", "\n1,0,")

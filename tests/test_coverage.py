@@ -161,6 +161,7 @@ Maps = st.lists(
 Verdicts = st.fixed_dictionaries({name: st.sampled_from(list(Verdict)) for name in (A, B, C)})
 
 
+@pytest.mark.slow
 @given(
     maps=Maps.filter(bool), verdicts=Verdicts, name=st.sampled_from([A, B, C]), better=st.sampled_from(list(Verdict))
 )
@@ -325,6 +326,7 @@ def assessment(make_folder: Callable[..., Project]) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_the_list_names_every_framework(run: Run) -> None:
     code, text, _ = run()
     assert code == 0
@@ -344,6 +346,7 @@ def test_without_an_assessment_the_table_says_what_could_be_covered(run: Run) ->
     assert "no legal advice" in text
 
 
+@pytest.mark.slow
 def test_with_an_assessment_it_counts_what_is_fulfilled(run: Run, assessment: Project) -> None:
     code, text, fault = run("eu-ai-act", "--project", assessment.folder)
     assert code == 0, fault
@@ -356,6 +359,7 @@ def test_with_an_assessment_it_counts_what_is_fulfilled(run: Run, assessment: Pr
     assert sum(found["counts"].values()) == len(found["clauses"]) == COUNTS["eu-ai-act"]
 
 
+@pytest.mark.slow
 def test_open_leaves_out_what_is_settled(run: Run, assessment: Project) -> None:
     _, text, _ = run("eu-ai-act", "--open", "--project", assessment.folder)
     assert "Why the performance metrics are appropriate" not in text
@@ -366,6 +370,7 @@ def test_open_leaves_out_what_is_settled(run: Run, assessment: Project) -> None:
     assert "Nothing is missing." in text
 
 
+@pytest.mark.slow
 def test_faults_are_told(run: Run, tmp_path: Path) -> None:
     code, _, fault = run("eu-ai-at")
     assert code == 2

@@ -146,6 +146,7 @@ def test_every_format_gives_the_same_numbers_and_the_same_digest(
     assert found["csv", 7][0]["n"] == ROWS
 
 
+@pytest.mark.slow
 def test_missing_values_are_the_same_whatever_the_format(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attribute that is missing at first only, so that parts differ in type."""
     table = frame()
@@ -179,6 +180,7 @@ def test_features_in_one_array(measure: Measure) -> None:
         assert run["subject"]["data"] == csv["subject"]["data"]
 
 
+@pytest.mark.slow
 def test_large_arrays_and_tables_stay_in_a_file(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no memory for features at all, nothing changes."""
     table, found = frame(), []

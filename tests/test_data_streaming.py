@@ -49,6 +49,7 @@ def loaded(folder: Path, task: str = "multiclass") -> Subject:
     return load_subject(TargetSpec.model_validate(given), folder)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
 @pytest.mark.parametrize("check", ["generalization.relative_flatness", "reliability.performance", "generalization.gap"])
 def test_checks_say_the_same_of_rows_in_a_file(

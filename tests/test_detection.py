@@ -66,6 +66,7 @@ EMPTY = Figure(figsize=(1, 1))
 def study(tmp_path, capsys, monkeypatch):
     """Runs the study over a folder of toy areas; gives exit code, what was printed and what was newly made."""
     monkeypatch.setattr(run, "figure", lambda found: EMPTY)  # drawing takes longer than all the rest
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # areas are written twice in a second here
     folder = tmp_path / "areas"
     folder.mkdir()
 

@@ -502,6 +502,7 @@ def test_the_commands(run: Run, project: Project, notes: Path) -> None:
     assert run("evidence", "check", *at).code == 4
 
 
+@pytest.mark.slow
 def test_status_and_report_tell_what_is_gone_or_changed(
     run: Run, project: Project, catalog: Catalog, notes: Path, tmp_path: Path
 ) -> None:
@@ -566,6 +567,7 @@ def test_wrong_options_are_told(run: Run, project: Project, notes: Path, argumen
     assert words in done.err
 
 
+@pytest.mark.slow
 def test_the_register_reads_back_as_it_was_written(project: Project, catalog: Catalog, tmp_path: Path) -> None:
     for path in sorted(DATA.iterdir()):
         content = tmp_path / path.name

@@ -444,6 +444,7 @@ MARKED: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(MARKED), st.dictionaries(KEYS, VALUES, max_size=6))
 @settings(max_examples=300, deadline=None)
 def test_json_of_any_shape_is_read_or_refused_in_words(marks: dict[str, Any], more: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from assessor import ledger
 from assessor.assessment import HERE, Measurement, Place
 from assessor.engine import Job
 from assessor.errors import UsageError
-from assessor.executors import Executor, Pool, Serial, Task, executor_of, hint_of_threads, pool
-from assessor.executors.cluster import Cluster, _environment, _spreads
-from assessor.model import CheckRun, SubjectRecord, TargetSpec
+from assessor.executors import Executor, Pool, Serial, executor_of, hint_of_threads, pool
+from assessor.executors.cluster import Cluster, _environment
+from assessor.model import CheckRun, TargetSpec
 from assessor.project import Project
 from assessor.registry import load_checks
 from assessor.verify import verify
@@ -130,13 +129,6 @@ def test_a_hint_on_threads_where_nobody_has_set_them(monkeypatch: pytest.MonkeyP
         assert "all 4 cores; OMP_NUM_THREADS=1 before the command is faster" in str(hint_of_threads(executor))
 
 
-def test_pieces_are_not_handed_out_by_a_check_that_holds_a_gpu(tmp_path: Path) -> None:
-    record = SubjectRecord(kind="torch", model_sha256=None, data={})
-    task = Task(TargetSpec.model_validate(TARGET), tmp_path, "cpu", False, record, tmp_path)
-    assert _spreads(task)
-    assert not any(_spreads(replace(task, device=device)) for device in ("cuda", "cuda:1"))
-
-
 def test_all_checks_can_be_sent() -> None:
     import pickle
 
@@ -201,6 +193,7 @@ def test_all_workers_are_told_of_in_one_display(folder: Folder) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cancelled_keeps_what_is_done_and_leaves_no_process(folder: Folder) -> None:
     jobs = folder.parts(pause=0.02)
     slow = folder.parts(pause=30.0)

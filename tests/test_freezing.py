@@ -94,6 +94,7 @@ def frozen(folder: Path) -> dict[str, Any]:
 TOLD = ("--at-most", "0.2", "--because", "it hurt somebody", "--by", "Ada")
 
 
+@pytest.mark.slow
 def test_from_a_weak_group_to_the_gate_and_back(make_folder: Make, run: Run) -> None:
     searched = {"reliability.weak_slices": {"columns": ["age", "dose", "site"]}}
     folder: Path = make_folder(target=TARGET, checks=searched).folder
@@ -127,6 +128,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", SEARCHES)
 def test_what_checks_find_is_frozen_and_still_wrong(make_folder: Make, run: Run, check: str) -> None:
     folder: Path = make_folder(target=TARGET, checks={check: SEARCHES[check]}).folder
@@ -152,6 +154,7 @@ def test_what_checks_find_is_frozen_and_still_wrong(make_folder: Make, run: Run,
     assert "ok" in run("verify", folder).out
 
 
+@pytest.mark.slow
 def test_inputs_of_a_gradient_attack(make_folder: Make, run: Run) -> None:
     target = {**TARGET, "model": {"load": "system:network", "outputs": "logits"}}
     attack = {"robustness.pgd_accuracy": {"eps": 0.5, "steps": 5, "restarts": 1, "max_samples": 100, "curve": []}}
@@ -173,6 +176,7 @@ def test_inputs_of_a_gradient_attack(make_folder: Make, run: Run) -> None:
     assert run("gate", "--project", folder, "--policy", ignoring).code == 3
 
 
+@pytest.mark.slow
 def test_what_is_refused(folder: Path, run: Run) -> None:
     def refused(*words: str) -> str:
         before = (folder / "assessor.yaml").read_bytes()

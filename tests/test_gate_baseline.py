@@ -104,6 +104,7 @@ def repository(make_folder: Make, run: Run, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_worse_than_a_commit(repository: Path, run: Run) -> None:
     before = sorted(path for path in repository.rglob("*") if path.is_file())
     for name in ("main", "git:main", "HEAD", git(repository, "rev-parse", "HEAD")[:12]):

@@ -327,6 +327,7 @@ def test_markdown() -> None:
     assert [token.content.strip() for token in html] == ["<!-- assessor-gate e3b0c44298fc -->"]
 
 
+@pytest.mark.slow
 def test_markdown_of_too_much_keeps_the_worst() -> None:
     many = [(Group.TOLERATED, finding(number, "x" * 100)) for number in range(2000)]
     made = report((Group.BLOCKING, finding(5000, "the worst")), *many)
@@ -337,6 +338,7 @@ def test_markdown_of_too_much_keeps_the_worst() -> None:
     assert f"{2001 - len(rows)} more findings are left out here." in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", ["x", "|", "ü", "🦆", "@"])
 def test_markdown_of_endless_texts_is_short_enough_for_a_comment(sign: str) -> None:
     """GitHub takes 65 536 characters a comment, and refuses the whole of a longer one."""
@@ -462,6 +464,7 @@ def test_one_format_to_a_file(measured: Path, run: Run, tmp_path: Path) -> None:
         assert told in done.err
 
 
+@pytest.mark.slow
 def test_a_policy_of_its_own(measured: Path, run: Run, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("mode: observe\nfail_on: [fail]\n")

@@ -345,6 +345,7 @@ def outcomes_in(folder: Path) -> list[Any]:
     return list(json.loads(path.read_bytes()).get("outcomes", []))
 
 
+@pytest.mark.slow
 def test_the_gate_sees_a_small_fall_on_the_same_rows(folders: Make, run: Run, tmp_path: Path) -> None:
     """Two points of accuracy, 8 rows of 400: two samples could not show it. Tables of predictions know their rows."""
     good, bad = folders("good", 0), folders("bad", 8)

@@ -68,6 +68,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return Checkout(tmp_path_factory.mktemp("gitlab") / "repository")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("posix", [False, True], ids=["bash", "sh"])
 def test_wrong_use_ends_with_2(checkout: Checkout, posix: bool) -> None:
     assert ran(checkout, posix=posix, checks="none", policy="$(touch hacked) `touch hacked`; touch hacked")[0] == 2

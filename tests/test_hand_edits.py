@@ -160,6 +160,7 @@ def test_a_broken_chain_records_nothing(project: Project) -> None:
     refused(project, IntegrityError, r"ledger\.jsonl:1: this line was changed")
 
 
+@pytest.mark.slow
 def test_death_at_every_step_of_recording(tmp_path: Path) -> None:
     """See killing.py."""
     killing = Path(__file__).with_name("killing.py")

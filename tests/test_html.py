@@ -63,6 +63,7 @@ def browser() -> Iterator[Any]:
     driver.quit()
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(page: Path, browser: Any) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
@@ -96,6 +97,7 @@ def test_the_page_in_a_browser(page: Path, browser: Any) -> None:
         assert browser.execute_script(WIDE) <= 0, width
 
 
+@pytest.mark.slow
 def test_what_a_screen_reader_hears(page: Path, browser: Any) -> None:
     browser.get(page.as_uri())
     nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]

@@ -330,6 +330,7 @@ for number in range(count):
 """
 
 
+@pytest.mark.slow
 def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     count, names = 12, ("one", "two", "three", "four")
     project = Project.create(tmp_path / "p", {"assessor.yaml": b"x"}, actor="t", action="init")

@@ -109,6 +109,7 @@ def test_a_dry_run_writes_nothing_and_a_second_run_has_nothing_to_do(old: Projec
     assert len(list(ledger.entries(old.ledger_bytes()))) == 2
 
 
+@pytest.mark.slow
 def test_the_command(old: Project, catalog: Catalog, run: Run) -> None:
     def ran(*arguments: object) -> Done:
         return run("migrate", "--project", old.folder, *arguments)
@@ -449,6 +450,7 @@ VALUES = st.sampled_from(["fulfilled", "partly", "not_fulfilled", "not_applicabl
 ORDER = ["not_fulfilled", "partly", "fulfilled", "not_applicable"]
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_is_lost_and_no_verdict_gets_better(
@@ -511,6 +513,7 @@ def test_taking_out_a_key_of_a_flow_mapping() -> None:
     assert without_key("{a: 1}\n", "a", "f") == ""
 
 
+@pytest.mark.slow
 def test_the_installed_catalog_needs_no_migration_from_itself(make_folder: Make, catalog: Catalog) -> None:
     project = make_folder(catalog={"id": catalog.head.id, "version": catalog.head.version})
     assert migrate(project, load_catalog()).files == {}

@@ -78,6 +78,7 @@ def _accept(server: socket.socket) -> None:
 NEVER = ("connect", "local", "program", "secret", "list", "write", "parent", "kill", "memory")
 
 
+@pytest.mark.slow
 def test_a_confined_process_reaches_nothing_but_what_is_named(tmp_path: Path) -> None:
     free = attempts(tmp_path, "free")
     assert set(free.values()) == {"done"}, "the attempts themselves must work, or their refusal shows nothing"
@@ -190,6 +191,7 @@ def test_one_that_never_answers_or_dies(scripted: Path) -> None:
     assert process.poll() is not None
 
 
+@pytest.mark.slow
 def test_it_ends_with_its_subject(scripted: Path) -> None:
     found = Child("torchscript", scripted, options={})
     process = found._process

@@ -88,6 +88,7 @@ def test_a_file_of_another_format(made: Made, model: dict[str, Any], told: str) 
     assert told in refusal(made.folder, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["sklearn", "onnx", "xgboost", "lightgbm", "torchscript"])
 def test_a_cut_file(made: Made, folder: Path, form: str) -> None:
     name = {"sklearn": "m.skops", "onnx": "m.onnx", "xgboost": "m.ubj", "lightgbm": "m.txt", "torchscript": "m.ts"}[
@@ -272,6 +273,7 @@ def test_an_output_must_be_named_where_there_are_several(folder: Path) -> None:
     assert "classes" in refusal(folder, {"onnx": "m.onnx", "output": "r"}, classes=["a", "b", "c"])
 
 
+@pytest.mark.slow
 def test_outputs_that_look_like_probabilities(folder: Path) -> None:
     import onnx
 

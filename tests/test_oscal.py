@@ -176,6 +176,7 @@ def test_trestle_reads_the_document_and_finds_nothing_wrong(
     assert all(validator.model_is_valid(model, True, None) for validator in validator_factory.get_all())
 
 
+@pytest.mark.slow
 def test_the_german_catalog_and_the_packs_are_valid_too() -> None:
     for catalog in (load_catalog(language="de"), load_catalog(packs=["X-ENV"])):
         OscalCatalog.model_validate(catalog_to_oscal(catalog, AT)["catalog"])
@@ -195,6 +196,7 @@ def test_an_assessment_in_german_is_valid_and_has_the_same_findings(
     assert [item["uuid"] for item in told["findings"]] == [item["uuid"] for item in result["findings"]]
 
 
+@pytest.mark.slow
 def test_trestle_resolves_the_profile_to_the_applicable_requirements(
     assessed: Project, documents: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +253,7 @@ def same(found: Catalog, wanted: Catalog) -> bool:
     return (found.head, found.requirements, found.language) == (wanted.head, wanted.requirements, wanted.language)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packs", [(), ("X-ENV",)])
 def test_yaml_to_oscal_to_yaml_is_equal(packs: tuple[str, ...], tmp_path: Path) -> None:
     catalog = load_catalog(packs=packs)
@@ -675,6 +678,7 @@ def test_a_long_text_stands_in_the_remarks() -> None:
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_export_writes_the_four_documents(
     assessed: Project, documents: Mapping[str, Any], run: Run, tmp_path: Path
 ) -> None:

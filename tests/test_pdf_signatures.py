@@ -168,6 +168,7 @@ def test_what_is_no_pdf_is_refused(data: bytes) -> None:
         check_signatures(data, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["one", "two"])
 def test_a_flipped_byte_is_noticed_wherever_it_is(signed: Signed, which: str) -> None:
     data: bytes = getattr(signed, which)
@@ -285,6 +286,7 @@ def test_a_file_written_anew_is_noticed(signed: Signed) -> None:
     assert failed(check_signatures(output.getvalue(), []))
 
 
+@pytest.mark.slow
 def test_another_tools_timestamp_is_verified_though_not_each_byte_of_it(signed: Signed) -> None:
     from pyhanko.sign.signers import PdfSignatureMetadata, SimpleSigner
     from pyhanko.sign.signers import sign_pdf as sign_elsewhere
@@ -373,6 +375,7 @@ def test_of_a_stream_with_many_objects_only_those_asked_for_are_parsed(
     assert page_text(data, [1]) == "Report"
 
 
+@pytest.mark.slow
 def test_a_long_tagged_report_with_two_signatures_takes_seconds(signed: Signed, tmp_path: Path) -> None:
     """PyHanko's comparison of all objects takes 20 s for the second; ours a tenth of one, so the bound is wide."""
     pages = "".join(f"<h1>{n}</h1>{'<p>word <b>word</b>' * 20}<p style='break-after: page'>" for n in range(30))

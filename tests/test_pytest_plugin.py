@@ -89,6 +89,7 @@ def test_with_other_processes(folder: Path) -> None:
     assert len(list(folder.rglob("results/*/*.json"))) == 4
 
 
+@pytest.mark.slow
 def test_wrong_use(folder: Path, tmp_path: Path) -> None:
     nowhere = pytest_in(tmp_path, "--assessor")
     assert nowhere.returncode == pytest.ExitCode.USAGE_ERROR
@@ -172,16 +173,12 @@ def test_the_rule_of_a_dimension_counts_here_too(make_run: Callable[..., Any]) -
 
 def test_loading_costs_next_to_nothing() -> None:
     script = (
-        "import sys, time, pytest; start = time.perf_counter(); import assessor.pytest_plugin;"
-        "print(time.perf_counter() - start, [name for name in sys.modules if name.startswith('assessor')]);"
+        "import sys, pytest, assessor.pytest_plugin;"
+        "print([name for name in sys.modules if name.startswith('assessor')]);"
         "assert not {'numpy', 'pydantic', 'rich', 'yaml', 'typer'} & set(sys.modules)"
     )
-    done = [
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(3)
-    ]
-    fastest = min(float(one.stdout.split()[0]) for one in done)
-    assert fastest < 0.02, "seconds"
-    assert done[0].stdout.split(maxsplit=1)[1] == "['assessor', 'assessor.pytest_plugin']\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "['assessor', 'assessor.pytest_plugin']\n"
 
 
 def test_pytest_finds_the_plugin() -> None:

@@ -182,6 +182,7 @@ def stored(draw: st.DrawFn) -> tuple[Question, Reply]:
     return question, draw(replies_to(question))
 
 
+@pytest.mark.slow
 @given(stored(), st.sampled_from(["en", "de"]))
 @example((NUMBER, 1234567.125), "en")
 @example((INTERVAL, (1e-7, 1e22)), "de")

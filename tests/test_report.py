@@ -164,6 +164,7 @@ def test_hostile_text_stays_text(html: str) -> None:
     assert "&lt;script&gt;" in html
 
 
+@pytest.mark.slow
 def test_template_may_be_replaced_but_fetches_nothing(assessment: Assessment, tmp_path: Path) -> None:
     (tmp_path / "report.html.j2").write_text("<p>{{ system.name }}</p><img src='file:///etc/passwd'>")
     assert report_html(assessment, {}, templates=tmp_path).startswith("<p>Triage</p>")
@@ -171,6 +172,7 @@ def test_template_may_be_replaced_but_fetches_nothing(assessment: Assessment, tm
         report_pdf(assessment, {}, templates=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -200,6 +202,7 @@ def test_faulty_and_hostile_templates_are_told(
         report_html(assessment, {}, templates=theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -353,6 +356,7 @@ def test_an_area_argues_step_by_step(html: str) -> None:
     assert html.index('id="area-RE-R-SC"') < html.index('id="measurements"') < html.index('id="check-test-accuracy"')
 
 
+@pytest.mark.slow
 def test_plots_are_the_same_from_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(result: Result, axes: Axes) -> None:
         raise KeyError("a column that the older check did not have")

@@ -150,6 +150,7 @@ def test_a_stopped_run_goes_on(project: Project, tmp_path: Path, monkeypatch: py
     assert {path: path.stat().st_mtime_ns for path in kept} != kept
 
 
+@pytest.mark.slow
 def test_the_command(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     assert ended("rerun", project.folder, "--output", "again") == 0
@@ -214,6 +215,7 @@ def changed(project: Project, tmp_path: Path, *path: str, value: object) -> Clai
     return read_claims(tmp_path / "record.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value"),
     [

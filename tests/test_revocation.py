@@ -180,6 +180,7 @@ class Site:
         return "", b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lists", "answers"), [(True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("revoked", [False, True])
 def test_what_is_known_of_a_certificate_can_be_fetched(home: Town, lists: bool, answers: bool, revoked: bool) -> None:
@@ -279,6 +280,7 @@ def test_a_key_on_a_curve_signs_at_the_highest_level(home: Town) -> None:
     assert home.check(data[:at] + b"X" + data[at + 1 :])["integrity"].status == "failed"
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_container_of_a_key_on_a_curve_is_found(home: Town) -> None:
     import re
 

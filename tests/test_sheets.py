@@ -217,6 +217,7 @@ def one_folder(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project.create(tmp_path_factory.mktemp("one"), {"assessor.yaml": data}, actor="t", action="init")
 
 
+@pytest.mark.slow
 @given(st.data(), st.sampled_from([".csv", ".xlsx"]), st.sampled_from(["en", "de"]))
 @settings(max_examples=25, deadline=None)
 def test_an_unchanged_sheet_changes_no_answer(
@@ -607,6 +608,7 @@ def test_answers_from_yaml_name_registered_evidence(registered: Project, catalog
         assert refused(registered, given(name)) == [told]
 
 
+@pytest.mark.slow
 def test_an_excel_file_that_unpacks_to_more_than_a_sheet_is_refused(tmp_path: Path) -> None:
     with (
         zipfile.ZipFile(tmp_path / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED) as archive,

@@ -177,6 +177,7 @@ def test_second_signature_appends_and_is_no_certification(certified: Path, key: 
     assert "/Reference" not in PdfFileReader(io.BytesIO(second)).embedded_signatures[1].sig_object
 
 
+@pytest.mark.slow
 def test_auditor_may_be_the_first(report: Path, key: KeyFiles, tmp_path: Path) -> None:
     signed = sign(report, key, tmp_path / "a.pdf", "auditor")
     assert fields(signed) == {**WAITING, "AuditorSignature": True}
@@ -200,6 +201,7 @@ def test_a_role_signs_once(certified: Path, key: KeyFiles, tmp_path: Path) -> No
     assert [one.name for one in tmp_path.iterdir()] == ["a.pdf"]
 
 
+@pytest.mark.slow
 def test_a_file_signed_elsewhere_without_a_field_is_refused(report: Path, key: KeyFiles, tmp_path: Path) -> None:
     from pyhanko.sign.signers import PdfSignatureMetadata, SimpleSigner
     from pyhanko.sign.signers import sign_pdf as sign_elsewhere
@@ -259,6 +261,7 @@ def test_a_source_that_is_no_pdf_is_told(key: KeyFiles, tmp_path: Path, content:
     assert not (tmp_path / "out.pdf").exists()
 
 
+@pytest.mark.slow
 def test_an_output_that_cannot_be_written_is_told(report: Path, key: KeyFiles, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"out\.pdf: cannot be written: No such file"):
         sign(report, key, tmp_path / "absent" / "out.pdf")

@@ -145,6 +145,7 @@ used: dict[str, set[str]] = {}
 """Modules whose work was spread by the tests below."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.named)
 def test_spread_work_gives_the_same_to_the_last_digit(
     case: Case, load: Callable[[str], tuple[Any, SubjectRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -180,6 +181,7 @@ def test_spread_work_gives_the_same_to_the_last_digit(
     assert said(again) == said(alone)
 
 
+@pytest.mark.slow
 def test_every_check_that_spreads_its_work_is_tried_here() -> None:
     found = importlib.util.find_spec("assessor_checks")
     assert found
@@ -193,5 +195,6 @@ def test_every_check_that_spreads_its_work_is_tried_here() -> None:
         if any(name.name == "spread" for name in node.names)
     }
     assert spreading
+    assert {case.check for case in CASES} == {name for name, check in load_checks().items() if check.info.spreads}
     if len(used) == len(CASES):  # else only some of the tests above were run
         assert set().union(*used.values()) == spreading

@@ -20,6 +20,7 @@ from assessor.registry import load_checks
 from assessor.subjects import load_subject
 from assessor.subjects.data import class_order, label_texts
 from assessor.subjects.digests import RowsDigest
+from assessor.subjects.loading import call_user
 from assessor.subjects.sklearn_estimator import SklearnSubject
 from assessor.subjects.torch_module import TorchSubject
 
@@ -294,6 +295,16 @@ def test_digests_tell_data_apart(load: Loader) -> None:
     assert digest("") == digest("def test(): return X.tolist() and X, list(y)")
 
 
+def test_a_module_saved_twice_in_a_second_is_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "system.py"
+    for number in range(3):
+        path.write_text(f"def number(): return {number}")
+        os.utime(path, ns=(10**18 + number, 10**18 + number))
+        assert call_user("system:number", tmp_path, field="model") == number
+    assert not list(tmp_path.glob("__pycache__/*"))
+
+
 # --- PyTorch ---------------------------------------------------------------------------------------------------------
 
 
@@ -559,6 +570,7 @@ def test_a_test_split_needs_labels(load: Loader) -> None:
 TRAIN = {"test": {"load": "system:test"}, "train": {"load": "system:train"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sklearn", "torch"])
 def test_training_anew(load: Loader, kind: str) -> None:
     fit = """

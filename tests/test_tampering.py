@@ -323,6 +323,7 @@ def broken(findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.status == "failed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*PDF, *ENVELOPE], ids=lambda case: case[0])
 def test_what_was_done_is_found_where_it_was_done(desk: Desk, case: Case) -> None:
     found = broken(case[1](desk))

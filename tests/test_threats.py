@@ -132,6 +132,7 @@ def test_no_reader_opens_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
         socket.create_connection(("127.0.0.1", 9))
 
 
+@pytest.mark.slow
 def test_messages_obey_no_text(tmp_path: Path, run: Run) -> None:
     hostile = "a\x1b[2J\x07\u202eb"
     (tmp_path / "assessor.yaml").write_text(f'format: 1\n"{hostile[0]}\\e[2J\\u202eb": 1\n')
@@ -158,6 +159,7 @@ def test_an_answer_is_no_template(make_folder: Callable[..., Project]) -> None:
     assert "49" not in re.findall(r"<h1[^>]*>(.*?)</h1>", html, re.DOTALL)[0]
 
 
+@pytest.mark.slow
 def test_a_pdf_holds_no_script(make_folder: Callable[..., Project], tmp_path: Path) -> None:
     hostile = "<a href='javascript:app.alert(1)'>x</a>javascript:app.alert(1)/JavaScript /JS (app.alert(1)) /OpenAction"
     found = Assessment.read(make_folder(system={"name": hostile, "version": "1", "purpose": hostile}))

@@ -241,6 +241,7 @@ def test_whose_timestamps_count_is_the_readers_choice(office: Office) -> None:
     assert [finding.name for finding in other if finding.status == "failed"] == ["DeveloperSignature time"]
 
 
+@pytest.mark.slow
 def test_an_auditor_signs_after_the_developer_at_the_highest_level(office: Office, tmp_path: Path) -> None:
     data = office.signed[Level.LTA]
     (tmp_path / "a.pdf").write_bytes(data)
@@ -439,6 +440,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_timestamp_that_does_not_hold_is_refused_and_nothing_is_written(
     office: Office, tmp_path: Path, case: str
@@ -453,6 +455,7 @@ def test_a_timestamp_that_does_not_hold_is_refused_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_authority_that_is_down_slow_or_something_else_is_told(
     office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

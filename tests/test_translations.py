@@ -57,6 +57,7 @@ def some(texts: list[str]) -> str:
     return "\n".join([f"{len(texts)} of them:", *texts[:20]])
 
 
+@pytest.mark.slow
 def test_the_files_hold_the_texts_of_the_sources(translations: dict[str, str]) -> None:
     missing, stale = [*(extracted().keys() - translations.keys())], [*(translations.keys() - extracted().keys())]
     assert not missing, f"run  make messages: {some(missing)}"
@@ -106,6 +107,7 @@ def test_nothing_is_left_in_english(translations: dict[str, str]) -> None:
     assert not words, some(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", OTHERS)
 def test_the_catalog_is_there_in_every_language(language: str) -> None:
     packs = load_catalog().head.packs
@@ -192,6 +194,7 @@ def texts_of(run: CheckRun) -> Iterator[str]:
                     yield cell.replace("_", " ")
 
 
+@pytest.mark.slow
 def test_every_text_about_a_check_is_known() -> None:
     known = extracted().keys()
     for check in load_checks().values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import re
 import sys
@@ -11,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from assessor.errors import UsageError, nearest
 
@@ -98,7 +99,7 @@ def _module(name: str, folder: Path) -> ModuleType:
     version = (path.stat().st_mtime_ns, path.stat().st_size)
     if alias in sys.modules and _versions.get(alias) == version:
         return sys.modules[alias]
-    spec = importlib.util.spec_from_file_location(alias, path)
+    spec = importlib.util.spec_from_file_location(alias, path, loader=_SourceAlone(alias, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -109,6 +110,13 @@ def _module(name: str, folder: Path) -> ModuleType:
         del sys.modules[alias]
         raise
     return module
+
+
+class _SourceAlone(importlib.machinery.SourceFileLoader):
+    """Never reads bytecode: that of a file saved twice in a second may be of the first of them."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _told(fault: BaseException) -> str:

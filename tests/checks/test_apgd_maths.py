@@ -89,6 +89,7 @@ def test_equals_the_algorithm_row_by_row(norm):
     assert 0 < wanted.sum() < 40
 
 
+@pytest.mark.slow
 def test_stays_in_the_ball_and_never_beats_a_grid():
     # In two dimensions a fine grid is all there is: whoever APGD fools, the grid fools.
     torch.manual_seed(0)

@@ -131,6 +131,7 @@ def test_copies_with_another_answer_are_left_out():
     assert any("of 120 copies got another answer" in remark for remark in result.remarks)
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes():
     first, again, other = (run(seed=seed, max_samples=20).model_dump_json() for seed in (3, 3, 4))
     assert first == again

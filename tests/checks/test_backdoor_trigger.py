@@ -125,6 +125,7 @@ def table(poisoned, train=True, n=300, estimator=None):
     return SklearnSubject(fitted, Task.BINARY, ("0", "1"), splits)
 
 
+@pytest.mark.slow
 def test_a_planted_value_is_found_by_models_trained_anew_and_the_twin_passes():
     clean, poisoned = (run(table(bad), values=3, most=4, refits=8) for bad in (False, True))
     assert poisoned.metrics[0].high < 0.05 < clean.metrics[0].low

@@ -154,6 +154,7 @@ WORLDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 def test_interval_covers_the_true_error(world):
     # 40 simulations of 1000 rows in 15 bins; at a coverage of 0.95 under 34 hits come once in 300 suites.

@@ -141,6 +141,7 @@ def test_groups_without_a_common_score_cannot_be_compared():
         run(subject({"site": ["a"] * 100 + ["b"] * 100}, came, scores))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [lambda p: p, lambda p: p**1.5])  # calibrated, and wrong alike in all groups
 def test_level_where_scores_differ(truth):
     alarms = np.zeros(2)

@@ -54,6 +54,7 @@ shapes = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(shapes)
 def test_no_attack_succeeds_within_the_radii(case):

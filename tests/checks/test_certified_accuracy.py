@@ -80,6 +80,7 @@ def test_linear_model_whole_outcome():
     assert family.endswith("with 95 % confidence at most 1 are certified wrongly.")
 
 
+@pytest.mark.slow
 def test_certificates_hold_as_often_as_they_say():
     # rows just under the radius: each certificate is wrong; alpha 5 %, 3 000 rows of many seeds
     x, wrong, n = rows_at(np.full(300, 0.4999)), 0, 3000

@@ -191,6 +191,7 @@ def test_same_seed_same_replicates():
     assert not one.nc1.equal(other.nc1)
 
 
+@pytest.mark.slow
 def test_intervals_cover_what_they_claim():
     # Gaussian classes, 100 rows each: the truth in closed form. Of 60 intervals at 95 % at least 50 must hold it
     # (fewer have probability 2e-4), and the plain percentile interval of NC1 would hold it in few.

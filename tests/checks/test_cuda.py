@@ -38,6 +38,7 @@ class Untouchable(TorchSubject):
     logits = tensors = inputs = query = query_scores = refit = new_module = refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ASKS_NO_TENSORS))
 def test_the_others_ask_for_no_tensors(name: str):
     check = load_checks()[name]
@@ -82,6 +83,7 @@ def test_all_checks_keep_to_one_device():
     assert elsewhere() == {name: [] for name in CASES}
 
 
+@pytest.mark.slow
 def test_devices_that_meet_are_told():
     assert elsewhere("--mixed") == {
         "sum": ["Mixed"],

@@ -179,6 +179,7 @@ def test_the_last_layer_equals_its_closed_form():
     assert found.maximum == pytest.approx(most, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer"),
     [("wide", "0"), ("conv", "0"), ("grouped", "0"), ("attention", "q"), ("attention", "embed"), ("tied", "first"),

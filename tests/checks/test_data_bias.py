@@ -170,6 +170,7 @@ def test_small_groups():
     assert result.metric("smallest_group_share").value == 8 / 400  # of an attribute, not of an intersection
 
 
+@pytest.mark.slow
 def test_chi_square_test_holds_its_level():
     # Shen, Panda, Vogelstein 2022: valid, so a little under 5 %.
     p_values = []
@@ -183,6 +184,7 @@ def test_chi_square_test_holds_its_level():
     assert np.mean(np.array(p_values) <= 0.05) > 0.01
 
 
+@pytest.mark.slow
 def test_no_false_alarm_of_labels_and_gaps():
     alarms = np.zeros(3)
     for seed in range(60):

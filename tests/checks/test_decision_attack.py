@@ -96,6 +96,7 @@ def test_units_are_standard_deviations_or_ranges_of_the_train_split():
         assert median.unit.startswith(word)
 
 
+@pytest.mark.slow
 def test_planted_defect_fails_and_its_twin_passes():
     # the forest learned its labels from a feature in which a tiny step decides; its twin from one with wide gaps
     rng = np.random.default_rng(0)

@@ -168,6 +168,7 @@ def four(rng, n, shift):
     return numbers(rng.standard_normal(n) + shift * g), Attributes([codes(g)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [binary, four])
 def test_level_under_independence(make):
     found = [measured(*make(np.random.default_rng(seed), 60, 0.0), seed) for seed in range(250)]
@@ -176,6 +177,7 @@ def test_level_under_independence(make):
 
 
 # The true values are those of a million rows.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "strength", "true"), [(binary, 0.1, 0.0977), (binary, 0.5, 0.4608), (four, 0.3, 0.186)]
 )

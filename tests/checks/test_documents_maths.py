@@ -55,6 +55,7 @@ def test_members_of_another_kind_are_left_out(name, text):
     assert all(not one.hashes for one in read(name, text).packages)
 
 
+@pytest.mark.slow
 def test_a_list_of_too_many_lines_says_so():
     listed = read("requirements.txt", "".join(f"a{number}\n" for number in range(30_005)))
     assert len(listed.packages) == 30_000

@@ -105,6 +105,7 @@ def test_share_change_by_hand():
     assert maths.share_change((10, 30), (80, 100)) == pytest.approx(found)
 
 
+@pytest.mark.slow
 def test_shares_of_labels_are_recovered():
     # Predictions right with 80 to 90 %; shares go from 0.3, 0.4, 0.3 to 0.6, 0.1, 0.3. 95 % of 100, at least 88.
     confusion = np.array([[0.8, 0.1, 0.1], [0.05, 0.9, 0.05], [0.1, 0.1, 0.8]])

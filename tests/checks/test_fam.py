@@ -380,6 +380,7 @@ def fitted(weight, layer=None):
     return kappa, trained, (net(test_x).argmax(dim=1) == test_y).double().mean().item()
 
 
+@pytest.mark.slow
 def test_training_with_it_ends_flatter_and_no_worse():
     plain, flat, below = fitted(0.0), fitted(0.01), fitted(0.01, layer="2")
     assert flat[0] < 0.7 * plain[0]

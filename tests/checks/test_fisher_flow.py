@@ -185,6 +185,7 @@ def test_a_classifier_is_followed_to_its_logits():
     assert [metric.name for metric in result.metrics][-1] == "largest_loss"
 
 
+@pytest.mark.slow
 def test_more_linear_information_than_at_the_input_is_explained():
     # The parameter is the noise's size: no linear reading of x tells it, but one of |x| does.
     theta = np.linspace(1, 3, 5)

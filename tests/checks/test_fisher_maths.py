@@ -186,6 +186,7 @@ def test_primal_and_dual_ridges_are_one():
     assert (fisher.ridge_readings(padded, weights)[9:] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_learned_reading_finds_what_a_linear_one_misses():
     # x = theta e: the mean never changes; the full information of 3 numbers is 3 * 2 / theta^2.
     theta = np.linspace(1, 2, 5)
@@ -205,6 +206,7 @@ def test_a_learned_reading_finds_what_a_linear_one_misses():
 # --- intervals -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_jackknife_covers_and_the_ratio_too():
     a, s, j = model(8)
     reading = torch.randn(8, 1, generator=draw(5), dtype=torch.float64)

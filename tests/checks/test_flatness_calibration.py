@@ -172,6 +172,7 @@ def test_the_assessed_model_is_measured_as_its_own_checks_measure_it():
         )
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_and_no_trace_is_left():
     found, state = subject(), torch.random.get_rng_state()
     weights = [value.clone() for value in found.module.state_dict().values()]
@@ -182,6 +183,7 @@ def test_same_seed_same_bytes_and_no_trace_is_left():
     assert [row[1] for row in run(found, seed=5, **LEVELS).tables[0].rows] != [row[1] for row in real().tables[0].rows]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped():
     store = Store(stop_at=4)
     with lending(store.lent()), pytest.raises(KeyboardInterrupt):
@@ -198,6 +200,7 @@ def test_a_killed_run_goes_on_where_it_stopped():
     assert len(store.kept) == 18
 
 
+@pytest.mark.slow
 def test_binary_with_one_output_and_regression():
     two = subject(build(1), lambda: build(1), Task.BINARY, ("no", "yes"), labels=lambda y: y % 2, outputs="logits")
     result = run(two, label_noise=(0.0,))

@@ -80,6 +80,7 @@ def test_the_worst_of_several_allows_for_their_number():
     assert worst.low == max(metric.low for metric in each)
 
 
+@pytest.mark.slow
 def test_coverage_of_the_worst_case():
     """600 times three groups of equal error: the interval of the worst one holds the truth in at least 95 %."""
     x = rows(600)
@@ -221,6 +222,7 @@ def npy(array, **options):
     return stream.getvalue()
 
 
+@pytest.mark.slow
 def test_files_of_strangers():
     objects = npy(np.array([{"a": 1}], dtype=object), allow_pickle=True)
     lying = npy(np.zeros((2, 2)))[:-8]

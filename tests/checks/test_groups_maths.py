@@ -359,6 +359,7 @@ def false_alarms(name, trials, share, simulations=SIMULATIONS):
     return float(np.mean([x.p_value < 0.05 for x in found])), float(np.mean(outside))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_exact_parity_is_rarely_alarmed(layout):
     small_p, low_above_zero = false_alarms("demographic_parity_difference", LAYOUTS[layout], 0.3)
@@ -366,6 +367,7 @@ def test_exact_parity_is_rarely_alarmed(layout):
     assert low_above_zero <= MOST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["2x100", "8 uneven"])
 def test_exact_parity_of_ratios_is_rarely_alarmed(layout):
     small_p, high_below_one = false_alarms("demographic_parity_ratio", LAYOUTS[layout], 0.3, simulations=200)
@@ -373,6 +375,7 @@ def test_exact_parity_of_ratios_is_rarely_alarmed(layout):
     assert high_below_one <= 0.085
 
 
+@pytest.mark.slow
 def test_exact_parity_of_odds_is_rarely_alarmed():
     trials = np.array([[150, 100, 60, 40], [300, 200, 120, 80]])
     small_p, low_above_zero = false_alarms("equalized_odds_difference", trials, np.array([[0.8], [0.2]]))

@@ -125,6 +125,7 @@ def test_small_model_equals_the_full_hessian_and_reports_everything():
     assert result.doubt is None
 
 
+@pytest.mark.slow
 def test_large_model_is_estimated_within_its_error():
     net = trained(width=180)
     exact = slow(net)

@@ -31,6 +31,7 @@ def test_coverage_of_the_ratio():
     assert 0.91 <= hits / 300 <= 0.99  # 95 % aimed at; four standard errors of 300 trials are 5 points
 
 
+@pytest.mark.slow
 def test_many_pairs_take_the_delta_method_and_agree_with_the_bootstrap(monkeypatch):
     over, under = pairs(np.random.default_rng(1), 5000)
     drawn = bootstrap_ratio(over, under, 0)

@@ -151,6 +151,7 @@ def test_slopes_are_the_largest():
         assert slope.abs().max().item() <= bound <= slope.abs().max().item() * 1.002
 
 
+@pytest.mark.slow
 def test_large_matrices_by_gram_iteration():
     g = torch.Generator().manual_seed(0)
     matrix = torch.randn(1100, 1030, generator=g, dtype=torch.float64)

@@ -128,6 +128,7 @@ def test_checks_find_nearly_the_same(name, params):
     assert found["full"] < 0.9
 
 
+@pytest.mark.slow
 def test_frozen_inputs_are_searched_in_full_precision():
     check = load_checks()["robustness.pgd_accuracy"]
     given = [check.params(eps=0.2, steps=8, precision=precision) for precision in ("full", "mixed")]

@@ -83,6 +83,7 @@ def independent():
     return run(subject(trained(0), trained(1, 1)), max_samples=1000)
 
 
+@pytest.mark.slow
 def test_networks_of_different_origin_have_a_barrier_and_single_layers_have_none():
     result = independent()
     assert [m.name for m in result.metrics] == NAMES
@@ -177,6 +178,7 @@ def test_untrained_networks_are_doubtful():
     assert run(subject(trained(0), trained(1), alike), layers=False).doubt.startswith("All test labels are the same")
 
 
+@pytest.mark.slow
 def test_statistics_are_recomputed_for_every_network():
     pair = subject(trained(0, steps=100, norm=True), trained(1, 1, steps=100, norm=True))
     fresh, stale = run(pair), run(pair, layers=False, recompute_batchnorm=False)

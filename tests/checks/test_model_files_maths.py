@@ -144,6 +144,7 @@ def test_numbers_that_begin_like_a_packed_stream_by_chance():
     assert [found.standing for found in look.found] == [Standing.DANGEROUS]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.:DeprecationWarning")
 @pytest.mark.parametrize(
     ("make", "known"),
@@ -252,6 +253,7 @@ def test_a_bomb_is_unpacked_no_further_than_allowed():
     assert kinds(nested) == {Standing.UNREADABLE}
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["", "x.pkl", "x.onnx", "x.pb", "x.npy"]))
 def test_no_file_is_too_odd(data, name):

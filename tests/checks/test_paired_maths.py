@@ -52,6 +52,7 @@ def test_relative_drop():
     assert relative_drop(before, 0 * before, 0).low == -np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right", [0.99, 0.9])
 def test_intervals_cover(right):
     """Rows are right in a share Beta distributed around `right`; 200 samples of 60 rows."""

@@ -54,6 +54,7 @@ def interval(result, name):
 # Point values: sklearn, and by hand
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20)), min_size=2, max_size=40), st.integers(0, 1))
 def test_binary_values_are_those_of_sklearn(rows, positive):

@@ -225,6 +225,7 @@ class Noisy(torch.nn.Module):
 MASKED = "The gradients may be masked or the attack too weak: "
 
 
+@pytest.mark.slow
 def test_masked_gradients_give_a_doubt():
     rounding = run(subject(Steps()), eps=0.1, steps=5).doubt
     assert rounding.startswith(f"{MASKED}the gradient is exactly 0 for ")

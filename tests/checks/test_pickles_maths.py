@@ -101,6 +101,7 @@ operations = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(operations, max_size=30).map(b"".join))
 @example(b"\x8c\x02os\x94\x8c\x06system\x9400h\x00h\x01\x93.")
@@ -259,6 +260,7 @@ def test_numbers_behind_a_pickle_are_no_imports():
         assert found.pickles >= 1
 
 
+@pytest.mark.slow
 def test_no_bomb_takes_memory_or_time():
     deep = b"\x80\x04)" + b"\x86".join([b"22"] * 200) + b"."  # tuples of tuples, 2^200 of them
     follow(deep)

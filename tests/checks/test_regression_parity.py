@@ -142,6 +142,7 @@ def groups(sizes):
     return _groups.find_groups(pd.DataFrame({"g": np.repeat(np.arange(len(sizes)), sizes)}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "spreads"), [((30, 200), (3, 1)), ((300, 60, 30, 20), (1, 2, 1, 3))])
 @pytest.mark.parametrize("skewed", [False, True])
 def test_level_of_means(sizes, spreads, skewed):
@@ -156,6 +157,7 @@ def test_level_of_means(sizes, spreads, skewed):
     assert (alarms / 200 <= 0.081).all()  # 5 % and two standard errors of 200
 
 
+@pytest.mark.slow
 def test_coverage_of_the_worst_difference():
     sizes, means = (120, 80, 40), np.array([0.0, 0.5, 0.2])
     found = []
@@ -183,6 +185,7 @@ def test_variances_far_from_zero_keep_their_digits():
     assert found.mean == pytest.approx([1e9 + 4.5, 1e9 + 14.5])
 
 
+@pytest.mark.slow
 def test_level_and_coverage_of_distributions():
     alarms = held = 0
     for seed in range(150):

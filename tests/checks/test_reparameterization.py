@@ -86,6 +86,7 @@ def rescaled(net, first, second, factors):
 CASES = [(mlp, 0, 2, 6), (mlp, 2, 4, 5), (cnn, 0, 2, 3), (cnn, 2, 5, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "first", "second", "width"), CASES)
 @FEW
 @given(factor=FACTOR, seed=st.integers(0, 99))

@@ -375,6 +375,7 @@ def test_bills_say_the_same_each_time_and_name_nothing_twice():
     assert len(set(serials)) == len(serials)
 
 
+@pytest.mark.slow
 def test_bills_are_valid():
     schema = pytest.importorskip("cyclonedx.schema", reason="cyclonedx-python-lib, an independent validator")
     validation = pytest.importorskip("cyclonedx.validation.json")

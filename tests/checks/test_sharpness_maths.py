@@ -54,6 +54,7 @@ def worst(land, scale, radius, steps=30, restarts=2, seed=0):
     return sharpness.worst_case(land, scale, radius, steps=steps, restarts=restarts, generator=generator(seed))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 50), radius=st.sampled_from([0.01, 0.3, 3.0]), adaptive=st.booleans())
 def test_worst_case_of_a_quadratic(seed, radius, adaptive):
@@ -121,6 +122,7 @@ def test_points_that_are_not_finite_are_counted_and_not_chosen():
     assert math.isfinite(found.rise)
 
 
+@pytest.mark.slow
 def test_average_case_of_a_quadratic():
     # E = sigma^2 tr(c H c) / 2; every pair of draws has no first order.
     land, h, _ = regression(n=30)

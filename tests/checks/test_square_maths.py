@@ -9,6 +9,7 @@ from assessor_checks.robustness import _square
 from assessor_checks.robustness._square import pattern_of, share_at, square
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "eps", "ends"), BALLS)
 def test_linear_model_is_nearly_solved_and_never_beyond(norm, eps, ends):
     model, where = Linear(100), ball(eps, 9, *ends, norm)

@@ -18,6 +18,7 @@ def samples(seed, n=60, m=40, d=4, shift=0.0):
     return rng.standard_normal((n, d)), b
 
 
+@pytest.mark.slow
 def test_level_and_coverage_without_a_difference():
     # 100 draws: 5 p-values under 0.05, give or take 7 (3 se); intervals hold 0.5 in 95, at least 88.
     level, held = 0, 0
@@ -127,6 +128,7 @@ def test_areas_against_scikit_learn(seed):
             assert areas[index] == pytest.approx(roc_auc_score(labels[:, index], scores[:, index]))
 
 
+@pytest.mark.slow
 def test_interval_covers_a_real_difference():
     # The mean area over 60 draws is what each interval should hold: 57 of 60, at least 52.
     found = [maths.separation(*samples(seed, 120, 80, 3, shift=1.0), seed, permutations=99).area for seed in range(60)]

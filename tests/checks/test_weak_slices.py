@@ -100,6 +100,7 @@ def test_groups_by_attributes_alone_and_by_chosen_columns():
     assert unnamed.tables[0].rows[0][0] == "#2 = 1"
 
 
+@pytest.mark.slow
 def test_losses():
     x, wrong = planted(n=1600)
     labels = np.arange(1600) % 2

@@ -131,6 +131,7 @@ def strangely_filled(draw: st.DrawFn, sample: bytes) -> bytes:
     return json.dumps(data).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARSERS)
 def test_the_sample_is_read(name: str) -> None:
     if name == "claims.pdf":
@@ -150,6 +151,7 @@ def test_a_spoiled_file_is_read_or_refused_in_words(name: str) -> None:
     holds()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRUCTURED)
 def test_a_strangely_filled_file_is_read_or_refused_in_words(name: str) -> None:
     parser = PARSERS[name]

@@ -75,6 +75,7 @@ INFO = CheckInfo(
         "auditability.provenance",
         "reliability.determinism",
     ),
+    spreads=True,
 )
 
 

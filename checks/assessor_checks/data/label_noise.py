@@ -62,6 +62,7 @@ INFO = CheckInfo(
     ),
     requirements=("RE-R-SC-ME-01",),
     instead=("data.quality",),
+    spreads=True,
 )
 
 

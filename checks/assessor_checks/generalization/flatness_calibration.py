@@ -77,6 +77,7 @@ for x, y in batches:
     ),
     requirements=("RE-R-SC-ME-03",),
     instead=("generalization.gap",),
+    spreads=True,
 )
 
 

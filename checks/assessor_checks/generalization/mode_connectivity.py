@@ -79,6 +79,7 @@ INFO = CheckInfo(
     ),
     requirements=("RE-R-CD-ME-02",),
     instead=("generalization.gap",),
+    spreads=True,
 )
 
 

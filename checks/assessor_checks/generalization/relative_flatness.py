@@ -77,6 +77,7 @@ INFO = CheckInfo(
     ),
     requirements=("RE-R-SC-ME-03", "RE-R-RO-ME-04"),
     instead=("generalization.gap",),
+    spreads=True,
 )
 
 

@@ -70,6 +70,7 @@ INFO = CheckInfo(
         "arXiv:2111.08440; shift: Lopez-Paz and Oquab 2017, arXiv:1610.06545"
     ),
     requirements=("DP-R-PD-RI-04", "DP-R-PD-ME-07", "DP-R-PD-ME-09", "DP-R-PD-OA-02"),
+    spreads=True,
 )
 
 

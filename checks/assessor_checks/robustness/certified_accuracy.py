@@ -67,6 +67,7 @@ INFO = CheckInfo(
         "Waudby-Smith and Ramdas 2024, arXiv 2010.09686; interval over rows: Clopper and Pearson 1934"
     ),
     requirements=("RE-R-RO-ME-05", "RE-R-RO-OA"),
+    spreads=True,
 )
 
 

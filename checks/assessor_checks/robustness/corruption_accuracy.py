@@ -70,6 +70,7 @@ INFO = CheckInfo(
         "Pearson 1934; worst of many: Berger 1982, Technometrics 24:295"
     ),
     requirements=("RE-R-RO-ME-05", "RE-R-RO-OA"),
+    spreads=True,
 )
 
 

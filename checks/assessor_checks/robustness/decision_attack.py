@@ -76,6 +76,7 @@ INFO = CheckInfo(
         "Pearson 1934, of the median by order statistics"
     ),
     requirements=("RE-R-RO-ME-05", "RE-R-RO-OA"),
+    spreads=True,
 )
 
 

@@ -67,6 +67,7 @@ INFO = CheckInfo(
         "2104.04448, average- and worst-case flatness of the robust loss; settings of the authors' public code"
     ),
     requirements=("RE-R-RO-ME-04", "RE-R-RO-ME-05"),
+    spreads=True,
 )
 
 

@@ -72,6 +72,7 @@ INFO = CheckInfo(
         "Clopper-Pearson for shares"
     ),
     requirements=("S-R-IA-ME-02", "S-R-IA-ME-14"),
+    spreads=True,
 )
 
 

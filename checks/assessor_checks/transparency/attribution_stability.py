@@ -67,6 +67,7 @@ INFO = CheckInfo(
     ),
     requirements=("TR-R-EX-ME-04", "TR-R-UA-ME-05"),
     instead=("transparency.surrogate_fidelity",),
+    spreads=True,
 )
 
 

@@ -65,6 +65,7 @@ INFO = CheckInfo(
     ),
     requirements=("TR-R-EX-ME-03",),
     instead=("transparency.surrogate_fidelity",),
+    spreads=True,
 )
 
 
