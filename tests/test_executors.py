@@ -403,7 +403,7 @@ def test_a_piece_that_kills_each_of_its_workers_ends_a_run(folder: Folder, clust
 
 @pytest.mark.slow
 def test_a_run_on_ray_that_is_cancelled_keeps_what_is_done_and_ends_what_runs(folder: Folder, cluster: Any) -> None:
-    jobs, slow = folder.parts(), folder.spread(seed=5, pause=60.0)
+    jobs, slow = folder.parts(pause=0.3), folder.spread(seed=5, pause=60.0)
 
     def interrupt(run: CheckRun) -> None:
         limit = time.monotonic() + 60

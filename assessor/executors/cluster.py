@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -17,11 +19,13 @@ from typing import Any
 from assessor.contract import Subject
 from assessor.engine import Job
 from assessor.errors import MissingExtra, UsageError
-from assessor.executors.work import RETRIES, Piece, Task, Told, Work, cores, died, opened, pieces_of
+from assessor.executors.dispatch import Dispatcher, Message, attend
+from assessor.executors.work import Task, Told, Work, cores
 from assessor.keeping import Folder
 from assessor.model import CheckRun
 
-LOOKED_AFTER = 0.2  # seconds between two looks at what workers tell
+DRIVER = 0  # the name of the process that asks; workers are numbered from 1
+PATIENCE = 20.0  # seconds that one waits for a message before one asks again
 STORE_BYTES = 200 * 2**20  # of a cluster that is started for one run; more where model and data need it
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -98,55 +102,95 @@ def _ray() -> Any:
 
 
 def _run_all(task: Task, subject: Subject, jobs: list[Job], told: Told, most: int | None) -> Generator[CheckRun]:
-    ray = _ray()
-
-    store = Folder(task.parts)
-    kept = {} if task.fresh else {path.name: path.read_bytes() for path in sorted(task.parts.glob("*.json"))}
-    desk = ray.remote(num_cpus=0, max_task_retries=RETRIES, **_beside_driver())(Desk).remote(kept)
-    placed = _placed(task, subject)
-    given = ray.put(replace(task, fresh=False))  # on the desk is nothing but what this run may find
-    remote = ray.remote(num_cpus=1, num_gpus=_gpu_share(task, most), max_retries=RETRIES)(measured)
-    waiting = list(reversed(jobs))
-    running: dict[Any, Job] = {}
+    crew = _Remotes(task, subject, most)
     try:
-        while waiting or running:
-            while waiting and (most is None or len(running) < most):
-                job = waiting.pop()
-                running[remote.remote([given, placed], job, desk)] = job
-            done, _ = ray.wait(list(running), timeout=LOOKED_AFTER)
-            for what in ray.get(desk.taken.remote()):
-                if what[0] == "kept":
-                    store.write(*what[1:])
-                elif what[1] in {job.check.id for job in running.values()}:
-                    told(*what[1:])
-            for reference in done:
-                yield _result(reference, running.pop(reference))
-    finally:
-        for reference in running:
+        yield from Dispatcher(crew, most or crew.room(), told).runs(jobs)
+    except _ray().exceptions.RayActorError as fault:
+        raise UsageError(
+            "the process of the Ray cluster where messages lie has died; finished checks are kept: run again"
+        ) from fault
+
+
+class _Remotes:
+    """Workers on a cluster, each a task that lasts as long as the run; they and this process write to the desk."""
+
+    def __init__(self, task: Task, subject: Subject, most: int | None) -> None:
+        ray = _ray()
+
+        self._store = Folder(task.parts)
+        kept = {} if task.fresh else {path.name: path.read_bytes() for path in sorted(task.parts.glob("*.json"))}
+        desk = ray.remote(num_cpus=0, max_task_retries=-1, **_beside_driver())(Desk).remote(kept)
+        self._line = _Line(desk, DRIVER)
+        placed = _placed(task, subject)
+        given = ray.put(replace(task, fresh=False))  # on the desk is nothing but what this run may find
+        self._given = [given, placed]
+        self._share = _gpu_share(task, most)
+        self._begin = ray.remote(num_cpus=1, num_gpus=self._share, max_retries=0)(serve)
+        self._there: dict[Any, int] = {}
+        self._begun = 0
+        self._come: Any = None
+
+    def room(self) -> int:
+        """How many workers fit."""
+        there = _ray().cluster_resources()
+        found = there.get("GPU", 0) / self._share if self._share else there.get("CPU", 1)
+        return max(1, int(found))
+
+    def begin(self, number: int) -> int:
+        """A new task."""
+        self._begun += 1
+        reference = self._begin.options(name=f"assessor-worker-{number}").remote(
+            self._given, self._line.desk, self._begun
+        )
+        self._there[reference] = self._begun
+        return self._begun
+
+    def send(self, worker: int, message: Message) -> None:
+        """By way of the desk."""
+        self._line.send(worker, message)
+
+    def heard(self) -> Sequence[tuple[int, Message | None]]:
+        """What lies on the desk, and at last who has died; before that, all they had said, so nothing is done again."""
+        ray = _ray()
+
+        self._come = self._come or self._line.asked()
+        done, _ = ray.wait([self._come, *self._there], num_returns=1)
+        said: list[tuple[int, Message]] = []
+        if self._come in done:
+            said += self._line.taken(self._come)
+            self._come = None
+        dead = [reference for reference in done if reference in self._there]
+        if dead:
+            said += self._line.taken(self._line.asked(patience=0))
+        found = [(name, message) for name, message in said if self._is_for_us(message)]
+        return [*found, *((self._lost(reference), None) for reference in dead)]
+
+    def _is_for_us(self, message: Message) -> bool:
+        if message[0] == "kept":
+            self._store.write(*message[1:])
+            return False
+        return True
+
+    def _lost(self, reference: Any) -> int:
+        """The worker whose task has ended, which it does not by itself."""
+        ray = _ray()
+
+        name = self._there.pop(reference)
+        with suppress(ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
+            ray.get(reference)
+        return name
+
+    def stop(self, busy: set[int]) -> None:
+        """All of them, whatever they do."""
+        del busy
+        ray = _ray()
+
+        for reference in self._there:
             with suppress(Exception):
                 ray.cancel(reference, force=True)
         with suppress(Exception):
-            ray.kill(desk)
-
-
-def _result(reference: Any, job: Job) -> CheckRun:
-    ray = _ray()
-
-    try:
-        run: CheckRun = ray.get(reference)
-    except _deaths() as fault:
-        raise died(job.check.id) from fault
-    except ray.exceptions.RayTaskError as fault:
-        if isinstance(fault.cause, UsageError):
-            raise UsageError(str(fault.cause)) from fault
-        raise
-    return run
-
-
-def _deaths() -> tuple[type[BaseException], ...]:
-    """What Ray says of work whose workers died as often as they may."""
-    said = _ray().exceptions
-    return said.WorkerCrashedError, said.NodeDiedError, said.OutOfMemoryError
+            ray.get([self._line.desk.close.remote(), *([self._come] if self._come else [])], timeout=PATIENCE)
+            ray.kill(self._line.desk)
 
 
 def _beside_driver() -> dict[str, Any]:
@@ -200,132 +244,149 @@ def _lies_in(folder: Path, module: Any) -> bool:
 
 
 class Desk:
-    """Where workers leave parts and messages for the driver, and find parts; one process without work of its own."""
+    """Where workers and the driver leave messages for each other, and where parts lie that checks keep.
+
+    One process without work of its own. What is asked of it may be asked again where the network fails, so messages are
+    numbered by who sends them, and are given out by number until the next ones are asked for.
+    """
 
     def __init__(self, kept: dict[str, bytes]) -> None:
         """With the parts that the driver has on disk."""
         self._kept = kept
-        self._left: list[tuple[Any, ...]] = []
+        self._boxes: dict[int, list[tuple[int, Message]]] = {}
+        self._gone: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+        self._come: dict[int, asyncio.Event] = {}
 
-    def read(self, name: str) -> bytes | None:
+    async def read(self, name: str) -> bytes | None:
         """A part."""
         return self._kept.get(name)
 
-    def write(self, name: str, content: bytes) -> None:
-        """Keep a part."""
-        self._kept[name] = content
-        self._left.append(("kept", name, content))
+    async def close(self) -> None:
+        """Nobody waits any longer."""
+        for come in self._come.values():
+            come.set()
 
-    def tell(self, *part: Any) -> None:
-        """How far a check is."""
-        self._left.append(("part", *part))
+    async def send(self, sender: int, number: int, receiver: int, message: Message) -> None:
+        """Leave a message; one of a number that was there is the same once more."""
+        if number <= self._last.get(sender, 0):
+            return
+        self._last[sender] = number
+        if message[0] == "kept":
+            self._kept[message[1]] = message[2]
+        self._boxes.setdefault(receiver, []).append((sender, message))
+        self._come.setdefault(receiver, asyncio.Event()).set()
 
-    def taken(self) -> list[tuple[Any, ...]]:
-        """What was left since the last call, in order."""
-        left, self._left = self._left, []
-        return left
+    async def taken(self, receiver: int, seen: int, patience: float) -> tuple[int, list[tuple[int, Message]]]:
+        """How many messages are gone, and those since, in order and with their senders.
+
+        Args:
+            receiver: Whose.
+            seen: How many it has; those are thrown away.
+            patience: Seconds to wait for one.
+        """
+        box, come = self._boxes.setdefault(receiver, []), self._come.setdefault(receiver, asyncio.Event())
+        del box[: max(0, seen - self._gone.get(receiver, 0))]
+        self._gone[receiver] = max(seen, self._gone.get(receiver, 0))
+        if not box:
+            come.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(come.wait(), patience)
+        return self._gone[receiver], list(box)
+
+
+class _Line:
+    """One's own side of the desk."""
+
+    def __init__(self, desk: Any, name: int) -> None:
+        self.desk = desk
+        self._name = name
+        self._sent = self._seen = 0
+
+    def send(self, receiver: int, message: Message) -> None:
+        """Returns when it lies there, but for how far a check is."""
+        self._sent += 1
+        left = self.desk.send.remote(self._name, self._sent, receiver, message)
+        if message[0] != "part" or len(message) > len(("part", "check", "what", "done", "total")):
+            _ray().get(left)
+
+    def asked(self, patience: float = PATIENCE) -> Any:
+        """A reference to what there is to be taken."""
+        return self.desk.taken.remote(self._name, self._seen, patience)
+
+    def taken(self, asked: Any) -> list[tuple[int, Message]]:
+        """What was asked for and has not been taken yet; waits for it."""
+        gone, messages = _ray().get(asked)
+        found: list[tuple[int, Message]] = messages[self._seen - gone :]
+        self._seen += len(found)
+        return found
 
 
 # --- a worker's side -------------------------------------------------------------------------------------------------
 
-_held: dict[str, tuple[Task, Subject]] = {}
-"""What this worker process has measured last, by the name of what was placed: the next check finds it."""
 
+class _Worker(_Line):
+    """What a worker does with the desk."""
 
-@dataclass(frozen=True)
-class _Remote:
-    """The desk as a store."""
+    def __init__(self, desk: Any, name: int) -> None:
+        super().__init__(desk, name)
+        self._come: deque[Message] = deque()
+        self._work: tuple[Any, bytes] = None, b""
 
-    desk: Any
+    def tell(self, message: Message) -> None:
+        """A message to the driver; what all pieces of a check have in common is placed once."""
+        if message[0] == "spread":
+            work = _ray().put(message[1][0].work)
+            message = ("spread", [piece._replace(work=work) for piece in message[1]])
+        self.send(DRIVER, message)
 
-    def read(self, name: str) -> bytes | None:
+    def received(self) -> Message:
+        """The next message, with the work of a piece that is known by now or fetched."""
         ray = _ray()
 
-        found: bytes | None = ray.get(self.desk.read.remote(name))
+        while True:
+            while not self._come:
+                self._come.extend(message for _, message in self.taken(self.asked()))
+            what, value = self._come.popleft()
+            if what != "item":
+                return what, value
+            try:
+                return what, value._replace(work=self._fetched(value.work))
+            except ray.exceptions.ObjectLostError:
+                self.send(DRIVER, ("item", b""))  # who wanted it has died
+
+    def _fetched(self, reference: Any) -> bytes:
+        if self._work[0] != reference:
+            self._work = reference, _ray().get(reference)
+        return self._work[1]
+
+    def read(self, name: str) -> bytes | None:
+        """A part that was kept."""
+        found: bytes | None = _ray().get(self.desk.read.remote(name))
         return found
 
     def write(self, name: str, content: bytes) -> None:
-        """Returns when it lies there, so that a worker that dies after it has lost nothing."""
-        ray = _ray()
-
-        ray.get(self.desk.write.remote(name, content))
+        """Keep a part; returns when it lies there, so that a worker that dies after it has lost nothing."""
+        self.send(DRIVER, ("kept", name, content))
 
 
-def measured(given: list[Any], job: Job, desk: Any) -> CheckRun:
-    """One check, in a worker.
+def serve(given: list[Any], desk: Any, name: int) -> None:
+    """All that a worker does, until it is stopped.
 
     Args:
         given: References to the task and to the subject, which is None where each worker loads it.
-        job: The check.
-        desk: Where parts are kept and progress is told.
-
-    Returns:
-        The run.
+        desk: Where messages lie.
+        name: The worker's.
     """
-    task, subject = _subject(given)
-    desk.tell.remote(job.check.id, "", 0, 0)
-
-    def told(*part: Any) -> None:
-        _tell(desk, *part)
-
-    lost: list[BaseException] = []
-
-    def spread(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        ray = _ray()
-        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(piece_done)
-        pieces = pieces_of(job, work, items, subject)
-        what = ray.put(pieces[0].work)  # sent to a node once
-        waited_for = [remote.remote(given, job, desk, what, piece.item) for piece in pieces]
-        try:
-            contents = ray.get(waited_for)  # meanwhile its core is given to a piece
-        except _deaths() as fault:
-            lost.append(fault)
-            raise
-        return [opened(content, subject) for content in contents]
-
-    run = task.run(job, subject, _Remote(desk), told, spread if _spreads(task) else None)
-    return _refuse_lost(run, lost)
-
-
-def _tell(desk: Any, *part: Any) -> None:
-    """Leave a message; what happened is waited for, so that it lies there before the check's result does."""
-    left = desk.tell.remote(*part)
-    if len(part) > len(("check", "what", "done", "total")):
-        _ray().get(left)
-
-
-def _refuse_lost(run: CheckRun, lost: list[BaseException]) -> CheckRun:
-    if lost:
-        raise died(run.check) from lost[0]
-    return run
-
-
-def _spreads(task: Task) -> bool:
-    """Whether a check hands out pieces: not on a GPU, which it would not give back while they wait for one."""
-    return not task.device.startswith("cuda")
-
-
-def piece_done(given: list[Any], job: Job, desk: Any, work: bytes, item: bytes) -> bytes:
-    """A piece of a check's work, in a worker."""
-    task, subject = _subject(given)
-
-    def told(*part: Any) -> None:
-        _tell(desk, *part)
-
-    return task.done(Piece(job, work, item), subject, _Remote(desk), told)
-
-
-def _subject(given: list[Any]) -> tuple[Task, Subject]:
     ray = _ray()
+    from assessor.subjects import importable
 
-    name = given[0].hex()
-    if name not in _held:
-        from assessor.subjects import importable
-
+    worker = _Worker(desk, name)
+    try:
         task: Task = ray.get(given[0])
         with importable(task.folder):
             subject = task.loaded() if given[1] is None else ray.get(given[1])
         task.set_threads()
-        _held.clear()
-        _held[name] = (task, subject)
-    return _held[name]
+        attend(task, subject, worker, worker.tell, worker.received)
+    except UsageError as fault:
+        worker.tell(("fault", str(fault)))
