@@ -23,13 +23,13 @@ PATIENT = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "
 
 def equal_on(folder: Folder, address: str) -> None:
     """Runs give the same there as here, once each."""
-    jobs = [*folder.parts(pause=0.05), *folder.spread()]
+    jobs = [*folder.parts(pause=0.05), *folder.spread(seed=6)]
     alone = folder.run(jobs)
     folder.clear()
     assert folder.run(jobs, Cluster(address, 2)) == alone
     assert sorted(run.check for run in folder.saved) == sorted(job.check.id for job in jobs)
     assert str(os.getpid()) not in folder.pids()
-    assert len(folder.computed()) == PARTS * len(jobs)
+    assert len(folder.computed()) == PARTS * len(jobs), sorted(file.name for file in folder.room.iterdir())
 
 
 def lose_a_node(folder: Folder) -> None:

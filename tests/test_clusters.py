@@ -17,9 +17,6 @@ import pytest
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parent / "clustered.py"
 PATIENCE = 90  # seconds
-SOMETIMES = pytest.mark.skipif(
-    not os.environ.get("RAY_CLUSTERS"), reason="fails now and then on a crowded machine; RAY_CLUSTERS=1 runs it"
-)
 
 
 def environment() -> Mapping[str, str]:
@@ -82,7 +79,6 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         process.wait(PATIENCE)
 
 
-@SOMETIMES
 def test_a_cluster_that_is_there_is_reached_by_the_port_for_clients(head: Head, tmp_path: Path) -> None:
     pytest.importorskip("grpc")
     done(tmp_path, f"ray://127.0.0.1:{head.clients}", head.environment)
@@ -92,7 +88,6 @@ def test_a_cluster_that_is_there_is_reached_from_one_of_its_nodes(head: Head, tm
     done(tmp_path, f"127.0.0.1:{head.port}", head.environment)
 
 
-@SOMETIMES
 def test_the_work_of_a_node_that_is_lost_is_done_by_another(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     done(tmp_path, "node", environment())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -19,7 +20,8 @@ from assessor.assessment import HERE, Measurement, Place
 from assessor.engine import Job
 from assessor.errors import UsageError
 from assessor.executors import Executor, Pool, Serial, executor_of, hint_of_threads, pool
-from assessor.executors.cluster import Cluster, _environment
+from assessor.executors.cluster import Cluster, Desk, _environment
+from assessor.executors.dispatch import Dispatcher
 from assessor.model import CheckRun, TargetSpec
 from assessor.project import Project
 from assessor.registry import load_checks
@@ -284,6 +286,98 @@ def test_models_trained_by_several_workers_give_the_same_attack(tmp_path: Path) 
     assert alone == folder.run(jobs, Pool(2), fresh=True)
     kinds = {what for what, *_, part in folder.told if part == "shadow models"}
     assert kinds == {"privacy.membership_inference"}
+
+
+# --- who does what ---------------------------------------------------------------------------------------------------
+
+
+class Hired:
+    """Workers without processes: what they are sent is noted, and what they say is said for them."""
+
+    def __init__(self, *said: tuple[int, Any]) -> None:
+        self.said, self.sent, self.begun, self.stopped = list(said), [], [], []  # type: ignore[var-annotated]
+
+    def begin(self, number: int) -> int:
+        self.begun.append(number)
+        return len(self.begun)
+
+    def send(self, worker: int, message: Any) -> None:
+        self.sent.append((worker, *message))
+
+    def heard(self) -> list[tuple[int, Any]]:
+        return [self.said.pop(0)]
+
+    def stop(self, busy: set[int]) -> None:
+        self.stopped.append(busy)
+
+
+def dispatched(crew: Hired, jobs: list[Job]) -> list[Any]:
+    return list(Dispatcher(crew, 2, lambda *_: None).runs(jobs))
+
+
+def test_only_who_is_here_is_given_something() -> None:
+    first, second = (Job(check(f"trial.{name}"), RoomParams(), None, 0, ()) for name in ("first", "second"))
+    crew = Hired((2, ("here",)), (2, ("run", "of the first")), (2, ("run", "of the second")))
+    assert dispatched(crew, [first, second]) == ["of the first", "of the second"]
+    assert crew.sent == [(2, "job", first), (2, "job", second)]
+    assert (crew.begun, crew.stopped) == ([0, 1], [set()])
+
+
+def test_pieces_of_a_dead_worker_are_begun_anew_with_its_check_and_late_ones_count_for_nobody() -> None:
+    (job,) = (Job(spreading(), RoomParams(), None, 0, ()),)
+    crew = Hired(
+        *((worker, ("here",)) for worker in (1, 2)),
+        (1, ("spread", ["a", "b", "c"])),  # "a" goes to the first itself, "b" to the second
+        (1, None),
+        (2, ("item", b"late")),  # of the dead one: the second is free, and is given the check
+        (2, ("spread", ["a", "b"])),
+        (2, ("item", b"A")),
+        (3, ("here",)),  # in the place of the first, too late for a piece
+        (2, ("item", b"B")),
+        (2, ("run", "all")),
+    )
+    assert dispatched(crew, [job]) == ["all"]
+    assert crew.begun == [0, 1, 0]
+    assert crew.sent == [
+        (1, "job", job),
+        (1, "item", "a"),
+        (2, "item", "b"),
+        (2, "job", job),
+        (2, "item", "a"),
+        (2, "item", "b"),
+        (2, "spread", [b"A", b"B"]),
+    ]
+
+
+def test_workers_that_die_while_they_load_end_a_run() -> None:
+    crew = Hired(*((worker, None) for worker in (1, 2, 3, 4)))
+    with pytest.raises(UsageError, match="4 worker processes died while they loaded model and data"):
+        dispatched(crew, [Job(check(), RoomParams(), None, 0, ())])
+    assert crew.stopped == [set()]
+
+
+def test_messages_lie_on_the_desk_until_the_next_are_asked_for_and_none_is_there_twice() -> None:
+    async def said() -> list[Any]:
+        desk = Desk({"old": b"0"})
+        for number in (1, 2, 2, 1, 3):
+            await desk.send(7, number, 0, ("part", number))
+        await desk.send(8, 1, 0, ("kept", "new", b"1"))
+        found = [await desk.taken(0, 0, 0), await desk.taken(0, 0, 0), await desk.taken(0, 3, 0)]
+        found += [await desk.taken(0, 0, 0), await desk.taken(0, 4, 0), await desk.read("old"), await desk.read("new")]
+        waiting = asyncio.create_task(desk.taken(7, 0, 60))
+        await asyncio.sleep(0)
+        await desk.send(0, 1, 7, ("job", "a"))
+        return [*found, await waiting]
+
+    parts, kept = [(7, ("part", number)) for number in (1, 2, 3)], (8, ("kept", "new", b"1"))
+    assert asyncio.run(said()) == [
+        *[(0, [*parts, kept])] * 2,
+        *[(3, [kept])] * 2,  # who asks with an older number had its answer lost; what is gone was taken
+        (4, []),
+        b"0",
+        b"1",
+        (0, [(0, ("job", "a"))]),
+    ]
 
 
 # --- Ray -------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def test_a_cluster_has_room_for_all_that_are_wanted(there: int, most: int) -> No
 def looking(subject: Subject, params: RoomParams, seed: int) -> Result:
     """Notes what its process sees and waits for the other's note; seed 0 dies if it is to, the other waits on."""
     room, wanted = Path(params.room), 2 + params.deaths * seed
-    (room / f"{os.getpid()}").write_text(os.environ.get(NAME, "not set"))
+    (room / f"{seed}-{os.getpid()}").write_text(os.environ.get(NAME, "not set"))
     limit = time.monotonic() + 20
     while time.monotonic() < limit and len(list(room.iterdir())) < wanted:
         time.sleep(0.02)
@@ -61,8 +60,8 @@ def looking(subject: Subject, params: RoomParams, seed: int) -> Result:
     return Result(metrics=(Metric(name="one", value=1.0, n=1, better=Better.NONE, method="made up"),))
 
 
-def seen_by_workers(path: Path, device: str, **params: int) -> Mapping[int, str]:
-    """What processes of a pool of two saw, by process."""
+def seen_by_workers(path: Path, device: str, **params: int) -> list[tuple[str, str]]:
+    """Which check it was, and what its process saw, for each process of a pool of two."""
     (path / "table.csv").write_text("y,p\n" + "".join(f"{k % 2},{int(k % 3 == 0)}\n" for k in range(30)))
     room = path / "room"
     room.mkdir()
@@ -72,7 +71,7 @@ def seen_by_workers(path: Path, device: str, **params: int) -> Mapping[int, str]
     given = RoomParams(room=str(room), **params)
     jobs = [Job(replace(check(f"trial.look_{k}"), measure=looking), given, None, k, ()) for k in range(2)]
     Measurement(place, target, executor=Pool(2)).run(jobs, [])
-    return {int(file.name): file.read_text() for file in room.iterdir()}
+    return [(file.name[0], file.read_text()) for file in room.iterdir()]
 
 
 @pytest.mark.slow
@@ -88,11 +87,13 @@ def test_processes_see_one_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, device: str, seen: list[str]
 ) -> None:
     monkeypatch.setenv(NAME, named)
-    assert sorted(seen_by_workers(tmp_path, device).values()) == seen
+    assert sorted(gpu for _, gpu in seen_by_workers(tmp_path, device)) == seen
     assert os.environ[NAME] == named
 
 
 @pytest.mark.slow
 def test_a_process_in_the_place_of_a_dead_one_sees_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, "7,9")
-    assert sorted(seen_by_workers(tmp_path, "auto", deaths=1).values()) == ["7", "7", "9"]
+    found = seen_by_workers(tmp_path, "auto", deaths=1)
+    (died, again), (lived,) = ([gpu for which, gpu in found if which == seed] for seed in "01")
+    assert died == again != lived

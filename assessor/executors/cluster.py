@@ -197,7 +197,7 @@ def _beside_driver() -> dict[str, Any]:
     """Where the desk stands: on the node this process is connected to, which outlives the others."""
     node = _ray().get_runtime_context().get_node_id()
     affinity = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
-    return {"scheduling_strategy": affinity(node_id=node, soft=True)}
+    return {"scheduling_strategy": affinity(node_id=node, soft=False)}
 
 
 def _gpu_share(task: Task, most: int | None) -> float:
