@@ -153,6 +153,11 @@ def test_json_is_all_that_standard_output_holds(run: Run, folder: Path) -> None:
         assert isinstance(json.loads(run(*command, "--json").out), dict | list)
 
 
+def test_a_check_says_whether_several_workers_share_it(run: Run) -> None:
+    assert "all of them take part in it" in run("check", "show", "robustness.robust_flatness").out
+    assert "all of them take part in it" not in run("check", "show", "generalization.gap").out
+
+
 def test_help_pulls_in_nothing_heavy() -> None:
     heavy = ["numpy", "pandas", "torch", "scipy", "sklearn", "matplotlib", "weasyprint", "pyhanko", "cryptography"]
     code = (

@@ -87,8 +87,10 @@ def show(
         console.print(f"  - {plain(retold(limit))}")
     console.print(f"\n[bold]{_('what to do about a bad value')}[/]")
     print_remedy(console, info)
+    console.print(f"\n[dim]{_('needs')}[/] {_listed(info.needs)}  [dim]{_('tasks')}[/] {_listed(info.tasks)}")
+    if info.spreads:
+        console.print(f"[dim]{_('workers')}[/] {_('all of them take part in it (--jobs, --executor)')}")
     console.print(
-        f"\n[dim]{_('needs')}[/] {_listed(info.needs)}  [dim]{_('tasks')}[/] {_listed(info.tasks)}\n"
         f"[dim]{_('evidence for')}[/] {', '.join(info.requirements)}\n[dim]{_('source')}[/] {plain(info.source)}"
     )
 

@@ -325,7 +325,7 @@ class _Line:
 # --- a worker's side -------------------------------------------------------------------------------------------------
 
 
-class _Worker(_Line):
+class _WorkersLine(_Line):
     """What a worker does with the desk."""
 
     def __init__(self, desk: Any, name: int) -> None:
@@ -381,7 +381,7 @@ def serve(given: list[Any], desk: Any, name: int) -> None:
     ray = _ray()
     from assessor.subjects import importable
 
-    worker = _Worker(desk, name)
+    worker = _WorkersLine(desk, name)
     try:
         task: Task = ray.get(given[0])
         with importable(task.folder):
