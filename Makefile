@@ -41,7 +41,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(TESTS) $(if $(ONLY),-m $(ONLY))
+	$(TESTS) --durations 20 $(if $(ONLY),-m $(ONLY))
 
 # New random examples for the property tests, instead of the fixed ones; more of them for files of strangers.
 fuzz: $(READY)

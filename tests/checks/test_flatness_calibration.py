@@ -174,9 +174,9 @@ def test_the_assessed_model_is_measured_as_its_own_checks_measure_it():
 
 @pytest.mark.slow
 def test_same_seed_same_bytes_and_no_trace_is_left():
-    found, state = subject(), torch.random.get_rng_state()
+    expected, found, state = real(), subject(), torch.random.get_rng_state()
     weights = [value.clone() for value in found.module.state_dict().values()]
-    assert run(found, **LEVELS).model_dump_json() == real().model_dump_json()
+    assert run(found, **LEVELS).model_dump_json() == expected.model_dump_json()
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(map(torch.equal, found.module.state_dict().values(), weights))
     assert all(parameter.grad is None for parameter in found.module.parameters())
