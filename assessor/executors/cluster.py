@@ -32,7 +32,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Cluster:
-    """Tasks on a cluster; Ray begins one anew whose worker or node died, and each check is stored once.
+    """Workers on a cluster for a whole run; one whose process or node dies is replaced, and each check is stored once.
 
     Attributes:
         address: "ray://HOST:PORT" or "HOST:PORT" of a cluster that is there; None for one on this machine, which ends
