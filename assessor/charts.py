@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import multiprocessing
 import os
 import sys
 import textwrap
@@ -12,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from html import escape
-from multiprocessing import TimeoutError, get_context  # noqa: A004 - the one that a pool raises
 from typing import TYPE_CHECKING, Any
 
 from assessor.contract import Check, Metric, Result
@@ -113,14 +113,14 @@ def drawing(wanted: Mapping[str, tuple[Check, Result]]) -> Iterator[dict[str, Ca
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the libraries' threads are idle, and none holds a lock
-        pool = get_context("fork").Pool(workers, _take, (wanted,))
+        pool = multiprocessing.get_context("fork").Pool(workers, _take, (wanted,))
     with pool:
         asked = {name: pool.apply_async(_plot_of, (name,)) for name in drawn}
 
         def waited(name: str) -> str | None:
             try:
                 return asked[name].get(PATIENCE)
-            except TimeoutError:  # whoever drew it was killed
+            except multiprocessing.TimeoutError:  # whoever drew it was killed
                 return _plot_or_none(*wanted[name])
 
         yield {name: partial(waited, name) for name in drawn}

@@ -295,7 +295,10 @@ class Hired:
     """Workers without processes: what they are sent is noted, and what they say is said for them."""
 
     def __init__(self, *said: tuple[int, Any]) -> None:
-        self.said, self.sent, self.begun, self.stopped = list(said), [], [], []  # type: ignore[var-annotated]
+        self.said = list(said)
+        self.sent: list[Any] = []
+        self.begun: list[int] = []
+        self.stopped: list[set[int]] = []
 
     def begin(self, number: int) -> int:
         self.begun.append(number)
@@ -324,7 +327,7 @@ def test_only_who_is_here_is_given_something() -> None:
 
 
 def test_pieces_of_a_dead_worker_are_begun_anew_with_its_check_and_late_ones_count_for_nobody() -> None:
-    (job,) = (Job(spreading(), RoomParams(), None, 0, ()),)
+    job = Job(spreading(), RoomParams(), None, 0, ())
     crew = Hired(
         *((worker, ("here",)) for worker in (1, 2)),
         (1, ("spread", ["a", "b", "c"])),  # "a" goes to the first itself, "b" to the second

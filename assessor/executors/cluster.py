@@ -201,12 +201,12 @@ def _beside_driver() -> dict[str, Any]:
 
 
 def _gpu_share(task: Task, most: int | None) -> float:
-    """Which part of a GPU a check is given."""
+    """Which part of a GPU a worker is given."""
     return share_of_gpu(_ray().cluster_resources().get("GPU", 0), most) if task.device.startswith("cuda") else 0
 
 
 def share_of_gpu(there: float, most: int | None) -> float:
-    """Which part of a GPU a check is given so that as many fit as are to run at a time.
+    """Which part of a GPU a worker is given so that as many fit as are wanted.
 
     >>> [share_of_gpu(2, most) for most in (None, 1, 2, 3, 4, 5)]
     [1.0, 1.0, 1.0, 0.5, 0.5, 0.3333333333333333]
